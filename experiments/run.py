@@ -1,0 +1,54 @@
+"""Runs one experiment.
+
+    python experiments/run.py --config=experiments/configs/countdown.py:smoke --config.rl.steps=20
+
+`--config=FILE.py[:PRESET]` names the experiment (without it: experiments/configs/countdown.py), and each
+`--config.KEY=VALUE` changes one setting; `--help` lists them all. A config that cannot be ends at once
+with exit code 2 and one message, before jax is loaded; Ctrl-C ends with 130.
+"""
+
+import pathlib
+import sys
+
+from rl_reasoning import edge
+from rl_reasoning.config import Experiment
+
+DEFAULT = str(pathlib.Path(__file__).parent / "configs" / "countdown.py")
+
+
+def main(argv: list[str]) -> int:
+    """Reads the command line, checks it, runs it; the value is the exit code."""
+    if "--help" in argv[1:]:
+        print(f"{__doc__}\nSettings:\n{edge.describe()}")
+        return 0
+    try:
+        return run(edge.read_command(argv, DEFAULT))
+    except edge.ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def run(experiment: Experiment) -> int:
+    """Checks the algorithms' names and options, then runs; imports jax, so it comes after the cheap checks."""
+    from rl_reasoning import algorithms
+
+    if experiment.mode == "list":
+        print(algorithms.table())
+        return 0
+    from rl_reasoning.loop import run_experiment
+    from rl_reasoning.loop.experiment import BASE
+
+    compared = [name for name in experiment.compare if name != BASE]
+    for name in compared if experiment.mode == "compare" else [experiment.algorithm]:
+        try:
+            algorithms.resolve(name, experiment.objective)
+        except ValueError as error:
+            raise edge.ConfigError(str(error)) from None
+    return run_experiment(experiment)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

@@ -1,0 +1,147 @@
+"""An experiment's settings: frozen dataclasses, one for each part, read once at the edge.
+
+A config file (`experiments/configs/*.py`) gives a `ml_collections.ConfigDict`; `rl_reasoning.edge`
+checks it against these classes and builds an `Experiment`. Each field says what is allowed, so the
+error for a bad value can say it too. This module imports no jax: a typo must cost a second.
+"""
+
+import dataclasses
+from typing import Any
+
+
+def setting(default: Any = dataclasses.MISSING, *, doc: str, low: float | None = None, high: float | None = None,
+            choices: tuple[str, ...] | None = None) -> Any:
+    """A dataclass field with what is allowed: an inclusive range or a set of names."""
+    limits = {"doc": doc, "low": low, "high": high, "choices": choices}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=limits)
+    return dataclasses.field(default=default, metadata=limits)
+
+
+@dataclasses.dataclass(frozen=True)
+class Countdown:
+    """Reach a target from k numbers, each used once, in k - 1 steps."""
+
+    numbers: int = setting(3, low=2, high=6, doc="how many numbers a problem has")
+    low: int = setting(1, low=1, doc="smallest number")
+    high: int = setting(12, low=1, doc="largest number")
+    limit: int = setting(60, low=1, doc="largest value that a step may give; values are in 0..limit")
+    operations: str = setting("+-*", doc="which of + - * / a step may use")
+    held_out: float = setting(0.13, low=0.01, high=0.9, doc="share of the problems that the hash holds out")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+    """Sums from reasoning-gym's chain_sum, answered in text."""
+
+    terms: int = setting(2, low=2, high=8, doc="numbers in a sum")
+    digits_low: int = setting(1, low=1, high=6, doc="fewest digits of a number")
+    digits_high: int = setting(2, low=1, high=6, doc="most digits of a number")
+    held_out: float = setting(0.2, low=0.01, high=0.9, doc="share of the problems that the hash holds out")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Which problems, and the settings of that kind of problem."""
+
+    kind: str = setting("countdown", choices=("countdown", "arithmetic"), doc="the kind of problem")
+    countdown: Countdown = dataclasses.field(default_factory=Countdown)
+    arithmetic: Arithmetic = dataclasses.field(default_factory=Arithmetic)
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The policy: a decoder of these sizes from random weights, or a file that says its own sizes."""
+
+    source: str = setting("random", doc="random, or the path of a GGUF file, or a package that ships one")
+    layers: int = setting(2, low=1, doc="decoder layers")
+    width: int = setting(128, low=1, doc="residual width")
+    heads: int = setting(4, low=1, doc="query heads")
+    kv_heads: int = setting(2, low=1, doc="key and value heads; must divide heads")
+    head_dim: int = setting(32, low=2, doc="width of a head")
+    mlp: int = setting(352, low=1, doc="hidden width of the gated MLP")
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """AdamW with linear warm-up and a clipped global norm."""
+
+    learning_rate: float = setting(2e-5, low=0.0, doc="peak learning rate")
+    warmup: int = setting(8, low=0, doc="updates of linear warm-up")
+    decay_to: float = setting(1.0, low=0.0, high=1.0, doc="end of the cosine as a share of the peak; 1 is constant")
+    beta1: float = setting(0.9, low=0.0, high=0.999999, doc="decay of the first moment")
+    beta2: float = setting(0.999, low=0.0, high=0.999999, doc="decay of the second moment")
+    weight_decay: float = setting(0.0, low=0.0, doc="decoupled weight decay")
+    clip_norm: float = setting(1.0, low=0.0, doc="largest global gradient norm; 0 never clips")
+
+
+@dataclasses.dataclass(frozen=True)
+class WarmStart:
+    """Supervised training of the base on random valid traces, some with a wrong target."""
+
+    steps: int = setting(600, low=0, doc="updates at the first share of wrong targets; 0 keeps the weights as they are")
+    batch: int = setting(256, low=1, doc="traces an update")
+    wrong: float = setting(0.5, low=0.0, high=1.0, doc="share of traces whose target is shuffled, first phase")
+    refine_steps: int = setting(500, low=0, doc="further updates at the second share")
+    refine_wrong: float = setting(0.3, low=0.0, high=1.0, doc="share of wrong targets, second phase")
+    optimizer: Optimizer = dataclasses.field(default_factory=lambda: Optimizer(
+        learning_rate=2e-3, warmup=50, decay_to=0.1, beta2=0.98, weight_decay=0.01))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn."""
+
+    temperature: float = setting(1.0, low=0.0, doc="0 takes the likeliest token")
+    top_p: float = setting(1.0, low=1e-6, high=1.0, doc="smallest probability mass to sample from")
+    top_k: int = setting(0, low=0, doc="sample from the k likeliest tokens; 0 is all of them")
+    max_tokens: int = setting(12, low=1, doc="longest answer, end of sequence included")
+
+
+@dataclasses.dataclass(frozen=True)
+class RL:
+    """The reinforcement-learning phase."""
+
+    steps: int = setting(70, low=0, doc="rollouts, each followed by its updates")
+    prompts: int = setting(64, low=1, doc="problems a step")
+    samples: int = setting(8, low=1, doc="answers a problem")
+    minibatches: int = setting(4, low=1, doc="updates a pass over the rollout; must divide prompts")
+    epochs: int = setting(1, low=1, doc="passes over each rollout")
+    microbatches: int = setting(1, low=1, doc="parts in which a mini-batch's gradient is summed: less memory")
+    temperature: float = setting(1.0, low=1e-3, doc="of the rollouts and of the log-probabilities that are trained")
+    max_tokens: int = setting(12, low=1, doc="longest answer, end of sequence included")
+    row_length: int = setting(0, low=0, doc="tokens of a packed row of the update; 0 fits a prompt and all its answers")
+    remat: bool = setting(False, doc="recompute each layer's activations in the backward pass, to save memory")
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    shuffle_rewards: bool = setting(False, doc="permute the rewards over all answers: a control that must not learn")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Pass@k on held-out problems."""
+
+    problems: int = setting(128, low=1, doc="held-out problems")
+    first: int = setting(0, low=0, doc="held-out problems to pass over: tune on others than those that are reported")
+    samples: int = setting(256, low=1, doc="answers a problem")
+    every: int = setting(0, low=0, doc="RL steps between evaluations along training; 0 is only before and after")
+    batch: int = setting(1024, low=1, doc="answers sampled at once")
+    sampling: Sampling = dataclasses.field(default_factory=Sampling)
+    bootstrap: int = setting(1000, low=1, doc="resamples of the problems for the 95 % interval")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Everything a run needs."""
+
+    name: str = setting("countdown", doc="names the run folder and the report")
+    mode: str = setting("train", choices=("train", "compare", "list"), doc="one algorithm, several, or a table of all")
+    algorithm: str = setting("w_reinforce", doc="an entry of rl_reasoning.algorithms")
+    objective: dict[str, Any] = setting({}, doc="changes to the algorithm's own options")
+    compare: tuple[str, ...] = setting((), doc="the algorithms of mode compare, run one after another")
+    seed: int = setting(0, low=0, high=2**31 - 1, doc="everything random derives from it")
+    workdir: str = setting("runs", doc="where run folders and the kept base go")
+    task: Task = dataclasses.field(default_factory=Task)
+    model: Model = dataclasses.field(default_factory=Model)
+    warm_start: WarmStart = dataclasses.field(default_factory=WarmStart)
+    rl: RL = dataclasses.field(default_factory=RL)
+    evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)

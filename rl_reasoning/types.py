@@ -1,0 +1,131 @@
+"""The records that flow from problems to updates.
+
+Nothing here imports jax: verifier processes read this module. Records that cross to a device are
+named tuples, which jax treats as pytrees; the others are frozen dataclasses.
+
+Shape letters: P prompts, n samples a prompt, N = P * n sequences, Lp prompt tokens, T answer tokens,
+R packed rows, L row length.
+"""
+
+import dataclasses
+import enum
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """One turn of a chat: `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One question with a checkable answer.
+
+    Attributes:
+      id: unique and stable within the task; random keys and the train/held-out split derive from it.
+      prompt: the text, or the chat turns, that the policy continues.
+      answer: what the task's verifier needs; never shown to the policy.
+      task: name of the task that made it.
+      metadata: JSON-able facts about the problem (level, subject, ...).
+    """
+
+    id: str
+    prompt: str | tuple[Message, ...]
+    answer: Any
+    task: str
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def number(self) -> int:
+        """31 bits that stand for the id in random keys and splits; the same on every machine."""
+        return int.from_bytes(hashlib.sha256(self.id.encode()).digest()[:4], "big") >> 1
+
+
+class Outcome(enum.StrEnum):
+    """What a verifier found. TIMEOUT and CRASH are unscorable: they are never a wrong answer."""
+
+    RIGHT = "right"
+    WRONG = "wrong"
+    PARTIAL = "partial"
+    UNPARSABLE = "unparsable"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A verifier's word on one completion.
+
+    Attributes:
+      outcome: see `Outcome`.
+      reward: 1.0 right, 0.0 wrong or unparsable, in between when partial, NaN when unscorable.
+      answer: the answer that was read from the text, or None.
+      reason: one sentence saying why.
+    """
+
+    outcome: Outcome
+    reward: float
+    answer: str | None
+    reason: str
+
+    @property
+    def scorable(self) -> bool:
+        return self.outcome not in (Outcome.TIMEOUT, Outcome.CRASH)
+
+
+class StopReason(enum.IntEnum):
+    """Why a completion ended: it emitted the end-of-sequence token, or ran out of room."""
+
+    EOS = 0
+    LENGTH = 1
+
+
+class Prompts(NamedTuple):
+    """Right-padded prompts; what lies beyond a length is never read.
+
+    ids: [P, Lp] int32. lengths: [P] int32, 1..Lp.
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+
+
+class Completions(NamedTuple):
+    """Sampled continuations, the end-of-sequence token included in ids, log-probs and length.
+
+    ids: [P, n, T] int32. logprobs: [P, n, T] float32, under the distribution that was sampled from,
+    0 beyond the length. lengths: [P, n] int32, 1..T. stop_reasons: [P, n] int8, see `StopReason`.
+    """
+
+    ids: np.ndarray
+    logprobs: np.ndarray
+    lengths: np.ndarray
+    stop_reasons: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollouts:
+    """Problems with n answers each, scored.
+
+    Attributes:
+      problems: P problems.
+      prompts: their token ids.
+      completions: n answers each.
+      texts: [P][n] decoded answers (derived for people and verifiers; never encoded again).
+      verdicts: [P][n].
+      rewards: [P, n] float32; NaN where unscorable.
+    """
+
+    problems: tuple[Problem, ...]
+    prompts: Prompts
+    completions: Completions
+    texts: tuple[tuple[str, ...], ...]
+    verdicts: tuple[tuple[Verdict, ...], ...]
+    rewards: np.ndarray

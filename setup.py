@@ -1,0 +1,42 @@
+"""Packaging: `pip install -e .`, with extras `tpu`, `lm` and `dev`."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "rl_reasoning" / "__init__.py").read_text())[1]
+
+# Language models: weight files, tokenizers, chat templates, and text problems.
+LM = ["gguf", "jinja2", "reasoning-gym", "tokenizers"]
+
+setup(
+    name="rl_reasoning",
+    version=VERSION,
+    description="Reinforcement learning with verifiable rewards on language models, in JAX",
+    license="Apache-2.0",
+    author="The rl_reasoning authors",
+    python_requires=">=3.11",
+    packages=find_packages(include=["rl_reasoning", "rl_reasoning.*"]),
+    install_requires=[
+        "absl-py",
+        "flax>=0.11",
+        "grain>=0.2.12",
+        "jax>=0.7",
+        "matplotlib",
+        "ml_collections>=1.0",
+        "numpy>=2",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11",
+        "rich",
+        "sentencepiece",
+        "tensorboardX",
+        "tensorflow-datasets",
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]"],
+        "lm": LM,
+        "dev": [*LM, "chex", "hypothesis", "pytest>=8", "ruff"],
+    },
+)
