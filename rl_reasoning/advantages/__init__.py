@@ -1,0 +1,34 @@
+"""Rewards, grouped by problem, to advantages: pure functions, safe to compile, finite for every reward."""
+
+from rl_reasoning.advantages.estimates import AdvantageInputs, Advantages, check_rewards
+from rl_reasoning.advantages.group import dr_grpo, gdpo, gpg, group_normalized, grpo_passk, opo, rloo
+from rl_reasoning.advantages.optimal_baseline import otb
+from rl_reasoning.advantages.outcome import outcome, raft, remax
+from rl_reasoning.advantages.per_token import gae, reinforce_plus_plus, reinforce_plus_plus_baseline, whiten
+from rl_reasoning.advantages.shaping import overlong_penalty
+from rl_reasoning.advantages.signed import negative_only, positive_only, signed
+
+__all__ = [
+    "AdvantageInputs",
+    "Advantages",
+    "check_rewards",
+    "dr_grpo",
+    "gae",
+    "gdpo",
+    "gpg",
+    "group_normalized",
+    "grpo_passk",
+    "negative_only",
+    "opo",
+    "otb",
+    "outcome",
+    "overlong_penalty",
+    "positive_only",
+    "raft",
+    "reinforce_plus_plus",
+    "reinforce_plus_plus_baseline",
+    "remax",
+    "rloo",
+    "signed",
+    "whiten",
+]
