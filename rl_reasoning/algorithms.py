@@ -1,0 +1,149 @@
+"""The one page: each method of the field is an advantage, a surrogate, and how tokens are averaged.
+
+To see how two methods differ, compare two entries. To add one, write its pure function in `advantages` or
+`losses`, its line here, and its closed-form test.
+"""
+
+import dataclasses
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rl_reasoning import advantages, losses
+from rl_reasoning.advantages import AdvantageInputs, Advantages
+from rl_reasoning.losses import SurrogateInputs, Terms
+from rl_reasoning.losses.objective import Objective
+
+Option = Callable[..., Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm:
+    """One method.
+
+    Attributes:
+      paper: title and arXiv number.
+      advantage: rewards to advantages, a function of `rl_reasoning.advantages` with its options.
+      surrogate: the per-token loss, a function of `rl_reasoning.losses` with its options.
+      aggregation: how tokens are averaged, see `rl_reasoning.losses.aggregate`.
+      rewards: which rewards the method is defined on: "any", "binary" or "unit".
+      entropy: coefficient of an entropy bonus, per nat.
+      value: coefficient of the critic's loss; 0 has no critic.
+      value_clip: how far a value moves before its loss is clipped.
+      value_rate: the critic head's learning rate, as a multiple of the policy's.
+    """
+
+    paper: str
+    advantage: Callable[[AdvantageInputs], Advantages]
+    surrogate: Callable[[SurrogateInputs], Terms]
+    aggregation: str = "token_mean"
+    rewards: str = "any"
+    entropy: float = 0.0
+    value: float = 0.0
+    value_clip: float = 0.5
+    value_rate: float = 1.0
+
+    def objective(self, max_length: int) -> Objective:
+        """What an update minimises. max_length: the most tokens of an answer."""
+        return Objective(self.surrogate, self.aggregation, max_length, self.entropy, self.value, self.value_clip)
+
+
+use = functools.partial
+_DECOMPOSED = "The Surprising Effectiveness of Negative Reinforcement, arXiv 2506.01347"
+
+ALGORITHMS: dict[str, Algorithm] = {
+    "psr": Algorithm(
+        _DECOMPOSED, use(advantages.positive_only, denominator="kept"),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2), rewards="binary"),
+    "nsr": Algorithm(
+        _DECOMPOSED, use(advantages.negative_only, denominator="kept"),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2), rewards="binary"),
+    "w_reinforce": Algorithm(
+        _DECOMPOSED, use(advantages.signed, positive_weight=0.1),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2), rewards="binary"),
+    "reinforce": Algorithm(
+        _DECOMPOSED, use(advantages.signed, positive_weight=1.0),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2), rewards="binary"),
+    "grpo": Algorithm(
+        "DeepSeekMath, arXiv 2402.03300", use(advantages.group_normalized, scale="group", epsilon=1e-6),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2), aggregation="sequence_mean_token_mean"),
+    "ppo": Algorithm(
+        "Proximal Policy Optimization, arXiv 1707.06347", use(advantages.gae, discount=1.0, gae_lambda=1.0),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2), value=1.0, value_rate=10.0),
+}
+
+
+def resolve(name: str, overrides: Mapping[str, Any]) -> Algorithm:
+    """The entry of a name, with some of its options changed.
+
+    Args:
+      overrides: option -> value; the options are the keywords of the entry's advantage and surrogate, and the
+        entry's own fields (see `options`).
+
+    Raises:
+      ValueError: no such algorithm, no such option, or a value that the option does not allow.
+    """
+    if name not in ALGORITHMS:
+        raise ValueError(f"algorithm={name!r} is not known; did you mean {_nearest(name, ALGORITHMS)}? There are "
+                         f"{', '.join(sorted(ALGORITHMS))}")
+    algorithm = ALGORITHMS[name]
+    known = options(algorithm)
+    for option, value in overrides.items():
+        if option not in known:
+            raise ValueError(f"objective.{option}={value!r}: {name} has no such option; did you mean "
+                             f"{_nearest(option, known)}? It takes {', '.join(sorted(known))}")
+        algorithm = _replace(algorithm, option, _coerce(name, option, known[option], value))
+    return algorithm
+
+
+def options(algorithm: Algorithm) -> dict[str, Any]:
+    """Every option of an entry with its value."""
+    own = {field.name: getattr(algorithm, field.name) for field in dataclasses.fields(algorithm)}
+    scalars = {name: value for name, value in own.items() if isinstance(value, (int, float, str)) and name != "paper"
+               and name != "rewards"}
+    return _keywords(algorithm.advantage) | _keywords(algorithm.surrogate) | scalars
+
+
+def table() -> str:
+    """All algorithms, one a line: advantage, surrogate, averaging, paper."""
+    rows = [("algorithm", "advantage", "surrogate", "averaging", "paper")]
+    rows += [(name, _call(entry.advantage), _call(entry.surrogate), entry.aggregation, entry.paper)
+             for name, entry in ALGORITHMS.items()]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]])
+                     for row in rows)
+
+
+def _keywords(function: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword-only options of a function, those of a partial with the values it fixes."""
+    return {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _replace(algorithm: Algorithm, option: str, value: Any) -> Algorithm:
+    for part in ("advantage", "surrogate"):
+        function = getattr(algorithm, part)
+        if option in _keywords(function):
+            return dataclasses.replace(algorithm, **{part: functools.partial(function, **{option: value})})
+    return dataclasses.replace(algorithm, **{option: value})
+
+
+def _coerce(name: str, option: str, default: Any, value: Any) -> Any:
+    """The value as the option's type; whole numbers are taken for fractions."""
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if default is not None and type(value) is not type(default):
+        raise ValueError(f"objective.{option}={value!r} of {name} must be a {type(default).__name__}, such as {default!r}")
+    return value
+
+
+def _call(function: Callable[..., Any]) -> str:
+    if isinstance(function, functools.partial):
+        return f"{function.func.__name__}({', '.join(f'{k}={v}' for k, v in function.keywords.items())})"
+    return function.__name__
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str:
+    return max(known, key=lambda other: difflib.SequenceMatcher(None, name, other).ratio())

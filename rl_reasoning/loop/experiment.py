@@ -1,0 +1,109 @@
+"""A whole experiment: the base, one algorithm or several from it, and what people look at afterwards."""
+
+import dataclasses
+import functools
+import sys
+from pathlib import Path
+
+from rl_reasoning import keys
+from rl_reasoning.algorithms import ALGORITHMS
+from rl_reasoning.config import Experiment
+from rl_reasoning.evaluation.evaluate import EvaluationResult, evaluate
+from rl_reasoning.loop.reinforce import TrainingFailed, make_trainer, reinforce
+from rl_reasoning.loop.setup import Lab, build
+from rl_reasoning.loop.warm_start import base
+from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.reporting.console import Progress, say
+from rl_reasoning.reporting.report import write_report
+from rl_reasoning.reporting.results import base_of, collect, final_of
+from rl_reasoning.reporting.run_folder import RunFolder
+from rl_reasoning.reporting.table import evaluation_table, summary_sentence
+from rl_reasoning.reporting.writers import MetricWriter
+from rl_reasoning.training import checkpoints
+
+BASE = "base"
+
+
+def run_experiment(experiment: Experiment) -> int:
+    """Runs what the settings say and returns the exit code: 0, or 1 when training could not go on.
+
+    Raises:
+      ConfigError: settings that cannot be run.
+    """
+    lab = build(experiment)
+    try:
+        folders = compare(lab) if experiment.mode == "compare" else [train(lab)]
+    except TrainingFailed as error:
+        say(f"stopped: {error}")
+        return 1
+    report = folders[-1].report_path if len(folders) == 1 else folders[0].path.parent / "report.html"
+    write_report(report, folders, experiment.name)
+    results = collect(folders)
+    say(evaluation_table(results), file=sys.stdout)
+    for result in final_of(results):
+        say(summary_sentence(base_of(results), result), file=sys.stdout)
+    say(f"report: {report}", file=sys.stdout)
+    return 0
+
+
+def train(lab: Lab) -> RunFolder:
+    """One algorithm from the base, with the base's evaluation in the same folder."""
+    experiment = lab.experiment
+    folder = RunFolder.create(experiment.workdir, f"{experiment.name}-{experiment.algorithm}-seed{experiment.seed}")
+    say(f"run folder: {folder.path}")
+    folder.write_config(experiment, sys.argv)
+    parameters = base(lab)
+    _record(lab, folder, parameters, 0)
+    _run_algorithm(lab, folder, parameters)
+    return folder
+
+
+def compare(lab: Lab) -> list[RunFolder]:
+    """Several algorithms from one base, a folder each; the base's evaluation has a folder too."""
+    experiment = lab.experiment
+    parent = RunFolder.create(experiment.workdir, f"{experiment.name}-seed{experiment.seed}").path
+    say(f"run folder: {parent}")
+    parameters, folders = base(lab), []
+    for name in experiment.compare:
+        alone = dataclasses.replace(experiment, algorithm=name, mode="train", compare=())
+        folders.append(RunFolder.create(parent, name))
+        folders[-1].write_config(alone, sys.argv)
+        if name == BASE:
+            _record(lab, folders[-1], parameters, 0)
+        else:
+            _run_algorithm(dataclasses.replace(lab, experiment=alone), folders[-1], parameters)
+    return folders
+
+
+def _run_algorithm(lab: Lab, folder: RunFolder, parameters: Parameters) -> None:
+    """Trains, evaluates along the way and at the end, and keeps the last parameters."""
+    steps = lab.experiment.rl.steps
+    with MetricWriter(folder) as writer:
+        trained = reinforce(make_trainer(lab, lab.experiment.algorithm), parameters, writer,
+                            functools.partial(_look, lab, folder))
+    if steps:
+        checkpoints.save(folder.checkpoints_path / f"step_{steps:04d}", trained)
+
+
+def _look(lab: Lab, folder: RunFolder, step: int, parameters: Parameters, progress: Progress) -> None:
+    every, last = lab.experiment.evaluation.every, lab.experiment.rl.steps
+    if step == last or (every and step % every == 0):
+        _record(lab, folder, parameters, step)
+
+
+def _record(lab: Lab, folder: RunFolder, parameters: Parameters, step: int) -> EvaluationResult:
+    """Evaluates the parameters and writes every answer and the summary to the folder."""
+    experiment = lab.experiment
+    # The same key at every step: policies are compared on the same draws, which takes noise out of the difference.
+    key = keys.derive(experiment.seed, keys.Role.EVALUATION, 0)
+    result = evaluate(lab.policy, parameters, lab.task, lab.held_out, experiment.evaluation, key, experiment.seed)
+    label = BASE if step == 0 else f"step_{step:04d}"
+    summary = {"label": label, "algorithm": BASE if step == 0 else experiment.algorithm, "seed": experiment.seed,
+               "step": step, **result.summary}
+    folder.write_evaluation(summary, result.samples())
+    values = summary["pass_at_k"]
+    largest = str(experiment.evaluation.samples)
+    if largest in values:
+        say(f"{label}: Pass@1 {100 * values['1'][0]:.1f}, Pass@{largest} {100 * values[largest][0]:.1f}, "
+            f"entropy {summary['entropy']:.3f}, length {summary['length']:.1f}")
+    return result

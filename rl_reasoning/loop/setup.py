@@ -1,0 +1,82 @@
+"""From settings to the things that a run needs: the task, its problems, the policy and its first parameters."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from rl_reasoning import keys
+from rl_reasoning.config import Experiment, Model
+from rl_reasoning.edge import ConfigError
+from rl_reasoning.models import decoder
+from rl_reasoning.models.decoder import DecoderConfig, Parameters
+from rl_reasoning.rollouts import Policy, longest_prompt
+from rl_reasoning.tasks import Task
+from rl_reasoning.tasks.arithmetic import Arithmetic
+from rl_reasoning.tasks.countdown import Countdown
+from rl_reasoning.tokenizers import Tokenizer
+from rl_reasoning.types import Problem
+
+
+@dataclasses.dataclass(frozen=True)
+class Lab:
+    """What stays the same through a run.
+
+    Attributes:
+      train, held_out: the problems that are trained on, and those that are evaluated.
+      first: makes the parameters that the run starts from, before any warm start.
+    """
+
+    experiment: Experiment
+    task: Task
+    policy: Policy
+    train: Sequence[Problem]
+    held_out: tuple[Problem, ...]
+    first: Callable[[], Parameters]
+
+
+def build(experiment: Experiment) -> Lab:
+    """Makes the task and the policy of an experiment.
+
+    Raises:
+      ConfigError: settings that do not fit together, or a model that cannot be read.
+    """
+    try:
+        task = _task(experiment)
+        config, tokenizer, first = _model(experiment, task)
+        evaluation = experiment.evaluation
+        held_out = task.held_out_problems(evaluation.first + evaluation.problems, seed=0)[evaluation.first:]
+        train = task.train_problems()
+        room = longest_prompt(tokenizer, [*train, *held_out])
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        raise ConfigError(str(error)) from error
+    return Lab(experiment, task, Policy(config, tokenizer, room), train, held_out, first)
+
+
+def _task(experiment: Experiment) -> Task:
+    settings = experiment.task
+    return Countdown(settings.countdown) if settings.kind == "countdown" else Arithmetic(settings.arithmetic)
+
+
+def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer, Callable[[], Parameters]]:
+    """The decoder's sizes, its tokenizer, and what makes its first parameters."""
+    source = experiment.model.source
+    if source != "random":
+        return _pretrained(source)
+    if not isinstance(task, Countdown):
+        raise ConfigError(f"model.source='random' has no words for task.kind={task.name!r}: give a pre-trained model, "
+                          "as in experiments/configs/smollm2.py")
+    tokenizer = task.tokenizer()
+    config = _sizes(experiment.model, tokenizer.vocabulary_size)
+    key = keys.derive(experiment.seed, keys.Role.INITIALIZE, 0)
+    return config, tokenizer, lambda: decoder.initialize(config, key)
+
+
+def _pretrained(source: str) -> tuple[DecoderConfig, Tokenizer, Callable[[], Parameters]]:
+    from rl_reasoning.models import gguf, pretrained
+    from rl_reasoning.tokenizers.byte_bpe import ByteBPE
+
+    path = pretrained.resolve_source(source)
+    return gguf.read_config(path), ByteBPE.from_gguf(path), lambda: gguf.read_parameters(path)
+
+
+def _sizes(model: Model, vocabulary: int) -> DecoderConfig:
+    return DecoderConfig(vocabulary, model.layers, model.width, model.heads, model.kv_heads, model.head_dim, model.mlp)

@@ -1,0 +1,99 @@
+"""The base: a policy trained on random traces, once, and kept under a name made of everything that made it."""
+
+import dataclasses
+import hashlib
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from rl_reasoning import losses, optim
+from rl_reasoning.config import Experiment, WarmStart
+from rl_reasoning.loop.setup import Lab
+from rl_reasoning.losses.objective import Objective
+from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.reporting.console import Progress, say
+from rl_reasoning.reporting.run_folder import RunFolder
+from rl_reasoning.tasks.countdown import Countdown
+from rl_reasoning.training import checkpoints, state
+from rl_reasoning.training.batch import Answers, TrainBatch, pack
+from rl_reasoning.training.update import make_update
+
+RECIPE = 1  # raise it when the code would train another base from the same settings
+
+
+def base(lab: Lab) -> Parameters:
+    """The parameters that reinforcement learning starts from: kept from an earlier run, or trained now."""
+    settings = lab.experiment.warm_start
+    if settings.steps + settings.refine_steps == 0:
+        return lab.first()
+    folder = Path(lab.experiment.workdir) / "bases" / base_key(lab.experiment)
+    weights = folder / "checkpoint"
+    if weights.exists():
+        say(f"base: kept from an earlier run, {folder}")
+        return checkpoints.restore(weights, lab.policy.config)
+    if folder.exists():
+        shutil.rmtree(folder)  # an earlier run was stopped before its base was whole
+    parameters = _train(lab, RunFolder(folder))
+    checkpoints.save(weights, parameters)
+    return parameters
+
+
+def base_key(experiment: Experiment) -> str:
+    """A name for the base: a digest of the settings that make it."""
+    made_by = {"recipe": RECIPE, "seed": experiment.seed, "task": dataclasses.asdict(experiment.task),
+               "model": dataclasses.asdict(experiment.model), "warm_start": dataclasses.asdict(experiment.warm_start)}
+    return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _train(lab: Lab, folder: RunFolder) -> Parameters:
+    settings, config = lab.experiment.warm_start, lab.policy.config
+    folder.write_config(lab.experiment, command=["warm start"])
+    total = settings.steps + settings.refine_steps
+    optimizer = optim.adamw(settings.optimizer, total)
+    objective = Objective(losses.reinforce, "token_mean", lab.task.longest_answer)  # with advantage 1: maximum likelihood
+    update = make_update(config, objective, optimizer, temperature=1.0, remat=lab.experiment.rl.remat)
+    current = state.start(config, lab.first(), optimizer, critic=False)
+    with Progress(total, "warm start") as progress:
+        for step, batch in enumerate(_batches(lab, settings), start=1):
+            current, metrics = update(current, batch)
+            if step % 20 == 0 or step == total:
+                values = {"loss/supervised": float(metrics["loss/policy"]),
+                          "optimizer/gradient_norm": float(metrics["optimizer/gradient_norm"])}
+                folder.append_metrics(step, "warm_start", values)
+                progress.update(step, values)
+    return current.parameters["policy"]
+
+
+def _batches(lab: Lab, settings: WarmStart) -> Iterator[TrainBatch]:
+    """One packed batch of traces a step; each step's traces derive from the seed and the step."""
+    phases = [settings.wrong] * settings.steps + [settings.refine_wrong] * settings.refine_steps
+    for step, wrong in enumerate(phases):
+        rng = random.Random(f"{lab.experiment.seed} warm start {step}")
+        yield _pack(lab, lab.task.traces(rng, settings.batch, wrong))
+
+
+def _pack(lab: Lab, traces: list[tuple[str, str]]) -> TrainBatch:
+    tokenizer, longest = lab.policy.tokenizer, lab.task.longest_answer
+    prompts = [tokenizer.encode_prompt(prompt) for prompt, _ in traces]
+    answers = [[*tokenizer.encode(answer), tokenizer.eos_id] for _, answer in traces]
+    count, ones = len(traces), np.ones(len(traces), np.float32)
+    zeros = np.zeros((count, longest), np.float32)
+    batch = Answers(
+        prompt_ids=_rectangle(prompts, lab.policy.prompt_tokens), prompt_lengths=np.asarray([len(p) for p in prompts]),
+        groups=np.arange(count, dtype=np.int32), ids=_rectangle(answers, longest),
+        lengths=np.asarray([len(a) for a in answers], np.int32),
+        extras={"old_logprobs": zeros, "advantages": np.ones_like(zeros), "weights": ones, "rewards": ones,
+                "values": zeros, "returns": zeros})
+    packed = pack(batch, lab.policy.prompt_tokens + longest, count)
+    return TrainBatch(*(array[None] for array in packed))
+
+
+def _rectangle(rows: list[list[int]], width: int) -> np.ndarray:
+    ids = np.zeros((len(rows), width), np.int32)
+    for row, values in enumerate(rows):
+        ids[row, :len(values)] = values
+    return ids

@@ -1,0 +1,83 @@
+"""Problems answered by a policy and scored by a verifier."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from rl_reasoning import keys, tasks
+from rl_reasoning.config import Sampling
+from rl_reasoning.models.decoder import DecoderConfig, Parameters
+from rl_reasoning.sampling.decode import generate
+from rl_reasoning.tasks import Task
+from rl_reasoning.tokenizers import Tokenizer
+from rl_reasoning.types import Completions, Problem, Prompts, Rollouts
+
+_answer_keys = jax.jit(keys.per_sample)
+
+
+@dataclasses.dataclass(frozen=True)
+class Policy:
+    """A decoder and the tokenizer that feeds it; parameters are passed beside it, since they change.
+
+    Attributes:
+      prompt_tokens: room for a prompt; every batch of prompts is padded to it, so one shape is compiled.
+    """
+
+    config: DecoderConfig
+    tokenizer: Tokenizer
+    prompt_tokens: int
+
+    def encode(self, problems: Sequence[Problem]) -> Prompts:
+        """Right-padded ids of the problems' prompts.
+
+        Raises:
+          ValueError: a prompt is empty or longer than `prompt_tokens`; nothing is ever cut off.
+        """
+        ids = np.zeros((len(problems), self.prompt_tokens), np.int32)
+        lengths = np.zeros(len(problems), np.int32)
+        for row, problem in enumerate(problems):
+            encoded = self.tokenizer.encode_prompt(problem.prompt)
+            if not 1 <= len(encoded) <= self.prompt_tokens:
+                raise ValueError(f"the prompt of {problem.id!r} has {len(encoded)} tokens; 1 to {self.prompt_tokens} "
+                                 "fit")
+            ids[row, :len(encoded)], lengths[row] = encoded, len(encoded)
+        return Prompts(ids, lengths)
+
+    def decode(self, ids: np.ndarray, length: int) -> str:
+        """The text of one answer."""
+        return self.tokenizer.decode(ids[:length].tolist())
+
+
+def longest_prompt(tokenizer: Tokenizer, problems: Sequence[Problem]) -> int:
+    """Tokens of the longest prompt."""
+    return max(len(tokenizer.encode_prompt(problem.prompt)) for problem in problems)
+
+
+def sample(policy: Policy, parameters: Parameters, problems: Sequence[Problem], samples: range, key: jax.Array,
+           sampling: Sampling) -> tuple[Prompts, Completions]:
+    """Answers to each problem; numpy arrays with axes [P, n].
+
+    Args:
+      samples: the sample numbers; an answer depends on its problem, its number and the key, on nothing else.
+      key: see `rl_reasoning.keys.derive`.
+    """
+    prompts = policy.encode(problems)
+    numbers = np.asarray([problem.number for problem in problems], np.uint32)
+    answer_keys = _answer_keys(key, numbers, np.asarray(samples, np.int32))
+    completions = generate(parameters, prompts, answer_keys, config=policy.config, sampling=sampling,
+                           eos_id=policy.tokenizer.eos_id)
+    return prompts, jax.tree.map(np.asarray, jax.device_get(completions))
+
+
+def verify(policy: Policy, task: Task, problems: Sequence[Problem], prompts: Prompts,
+           completions: Completions) -> Rollouts:
+    """Scores every answer with the task's verifier."""
+    texts = tuple(tuple(policy.decode(ids, length) for ids, length in zip(*rows, strict=True))
+                  for rows in zip(completions.ids, completions.lengths, strict=True))
+    verdicts = tuple(tuple(map(functools.partial(tasks.verify, task, problem), answers))
+                     for problem, answers in zip(problems, texts, strict=True))
+    rewards = np.asarray([[verdict.reward for verdict in row] for row in verdicts], np.float32)
+    return Rollouts(tuple(problems), prompts, completions, texts, verdicts, rewards)

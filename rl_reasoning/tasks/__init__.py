@@ -1,0 +1,50 @@
+"""Problems and their verifiers. Plain Python, no jax: a verifier process must start in milliseconds."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from rl_reasoning.types import Outcome, Problem, Verdict
+
+
+class Task(Protocol):
+    """What the loop asks of a task: two disjoint sets of problems, and a word on any text."""
+
+    name: str
+
+    def train_problems(self) -> Sequence[Problem]:
+        """All problems that may be trained on."""
+        ...
+
+    def held_out_problems(self, count: int, seed: int) -> tuple[Problem, ...]:
+        """`count` distinct problems that are never trained on. Raises ValueError when there are too few."""
+        ...
+
+    def verify(self, problem: Problem, text: str) -> Verdict:
+        """A verdict on any text whatever."""
+        ...
+
+
+def verify(task: Task, problem: Problem, text: str) -> Verdict:
+    """The task's verdict; a verifier that raises gives CRASH, which no one can mistake for a wrong answer."""
+    try:
+        return task.verify(problem, text)
+    except Exception as error:
+        return Verdict(Outcome.CRASH, float("nan"), None, f"the verifier raised {type(error).__name__}: {error}")
+
+
+def choose(problems: Sequence[Problem], count: int, seed: int, name: str) -> tuple[Problem, ...]:
+    """`count` of the problems, in an order that depends on their ids and the seed alone.
+
+    Raises:
+      ValueError: fewer problems than asked for.
+    """
+    if count > len(problems):
+        raise ValueError(f"{name} has {len(problems)} held-out problems and {count} were asked for: lower "
+                         f"evaluation.problems, or raise task.{name}.held_out or the task's ranges")
+    ordered = sorted(problems, key=lambda p: Problem(f"{seed}/{p.id}", "", None, name).number)
+    return tuple(ordered[:count])
+
+
+def is_held_out(problem_id: str, share: float) -> bool:
+    """Whether the hash of an id puts the problem on the held-out side."""
+    return Problem(problem_id, "", None, "").number < share * 2**31

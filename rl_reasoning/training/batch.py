@@ -1,0 +1,190 @@
+"""From answers to the arrays of an update: prompts stored once, answers packed behind them, in rows.
+
+A segment of a row is a prompt and some of its answers; an answer sees its prompt and itself. So a group of n
+answers costs one prompt and not n. What losses see is unpacked again, one answer a row: `rows` and `sources`
+say where the hidden state that predicts each token lies.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """N answers to P prompts, with what an update needs to know of each. Groups of any size, in any order.
+
+    Attributes:
+      prompt_ids: [P, Lp] int32, right-padded. prompt_lengths: [P].
+      groups: [N] int32, which prompt each answers.
+      ids: [N, T] int32. lengths: [N], at least 1.
+      extras: name -> [N] or [N, T] arrays that the loss reads (see `TrainBatch`).
+    """
+
+    prompt_ids: np.ndarray
+    prompt_lengths: np.ndarray
+    groups: np.ndarray
+    ids: np.ndarray
+    lengths: np.ndarray
+    extras: dict[str, np.ndarray]
+
+    def take_groups(self, chosen: np.ndarray) -> "Answers":
+        """The answers to some prompts, whose groups are renumbered in the order chosen."""
+        place = np.full(len(self.prompt_lengths), -1)
+        place[chosen] = np.arange(len(chosen))
+        picked = np.flatnonzero(place[self.groups] >= 0)
+        return Answers(self.prompt_ids[chosen], self.prompt_lengths[chosen], place[self.groups[picked]].astype(np.int32),
+                       self.ids[picked], self.lengths[picked], {k: v[picked] for k, v in self.extras.items()})
+
+
+class TrainBatch(NamedTuple):
+    """What the jitted update reads. With micro-batches every array has a leading axis M.
+
+    tokens, positions, segments, branches: [R, L] int32, the packed rows (see `models.decoder.branch_mask`).
+    rows: [N] int32 and sources: [N, T] int32: the row and column whose hidden state predicts each token.
+    ids: [N, T] int32, lengths: [N] int32 (0 for padding). groups: [N] int32.
+    old_logprobs: [N, T]; advantages: [N, T]; weights: [N], 0 for answers that must not count; rewards: [N].
+    values, returns: [N, T], the critic's old values and its targets; zeros without a critic.
+    """
+
+    tokens: np.ndarray
+    positions: np.ndarray
+    segments: np.ndarray
+    branches: np.ndarray
+    rows: np.ndarray
+    sources: np.ndarray
+    ids: np.ndarray
+    lengths: np.ndarray
+    groups: np.ndarray
+    old_logprobs: np.ndarray
+    advantages: np.ndarray
+    weights: np.ndarray
+    rewards: np.ndarray
+    values: np.ndarray
+    returns: np.ndarray
+
+
+class Segment(NamedTuple):
+    """A prompt, and which answers follow it in the same row."""
+
+    prompt: int
+    answers: list[int]
+    length: int
+
+
+def segment(answers: Answers, row_length: int) -> list[Segment]:
+    """Each group as one segment, or as several with the prompt repeated where it would not fit in a row.
+
+    Raises:
+      ValueError: a single answer with its prompt is longer than a row.
+    """
+    segments = []
+    for prompt, prompt_length in enumerate(answers.prompt_lengths):
+        current, used = [], int(prompt_length)
+        for answer in np.flatnonzero(answers.groups == prompt):
+            length = int(answers.lengths[answer])
+            if prompt_length + length > row_length:
+                raise ValueError(f"a prompt of {prompt_length} and an answer of {length} tokens do not fit in a row "
+                                 f"of {row_length}: raise rl.row_length or lower the most tokens")
+            if used + length > row_length:
+                segments.append(Segment(prompt, current, used))
+                current, used = [], int(prompt_length)
+            current.append(int(answer))
+            used += length
+        if current:
+            segments.append(Segment(prompt, current, used))
+    return segments
+
+
+def first_fit_decreasing(lengths: list[int], room: int) -> list[list[int]]:
+    """Which items share a row: longest first, each into the first row with room left."""
+    rows, left = [], []
+    for item in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        place = next((r for r, free in enumerate(left) if free >= lengths[item]), len(rows))
+        if place == len(rows):
+            rows.append([])
+            left.append(room)
+        rows[place].append(item)
+        left[place] -= lengths[item]
+    return rows
+
+
+def pack(answers: Answers, row_length: int, sequences: int, row_multiple: int = 1) -> TrainBatch:
+    """Packs every answer, none lost, into rows of one length.
+
+    Args:
+      row_length: tokens L of a row.
+      sequences: N of the result; beyond the answers there are there come padding ones of length 0.
+      row_multiple: R is rounded up to a multiple, so that few shapes are compiled.
+    """
+    segments = segment(answers, row_length)
+    layout = first_fit_decreasing([s.length for s in segments], row_length)
+    height = -(-len(layout) // row_multiple) * row_multiple
+    packed = {name: np.zeros((height, row_length), np.int32) for name in ("tokens", "positions", "segments", "branches")}
+    rows, sources = np.zeros(sequences, np.int32), np.zeros((sequences, answers.ids.shape[1]), np.int32)
+    for row, members in enumerate(layout):
+        column = 0
+        for number, member in enumerate(members, start=1):
+            column = _write_segment(answers, segments[member], packed, (row, column, number), rows, sources)
+    fill = sequences - len(answers.lengths)
+    padded = {name: _pad(getattr(answers, name), fill) for name in ("ids", "lengths", "groups")}
+    extras = {name: _pad(array, fill) for name, array in answers.extras.items()}
+    return TrainBatch(**packed, rows=rows, sources=sources, **padded, **extras)
+
+
+def _write_segment(answers: Answers, part: Segment, packed: dict[str, np.ndarray], place: tuple[int, int, int],
+                   rows: np.ndarray, sources: np.ndarray) -> int:
+    """Writes a prompt and its answers from `place` (row, column, segment number); returns the next free column."""
+    row, column, number = place
+    prompt_length = int(answers.prompt_lengths[part.prompt])
+
+    def write(ids: np.ndarray, first_position: int, branch: int) -> None:
+        span = slice(column, column + len(ids))
+        packed["tokens"][row, span] = ids
+        packed["positions"][row, span] = np.arange(first_position, first_position + len(ids))
+        packed["segments"][row, span] = number
+        packed["branches"][row, span] = branch
+
+    write(answers.prompt_ids[part.prompt, :prompt_length], 0, 0)
+    column += prompt_length
+    prompt_end = column - 1
+    for branch, answer in enumerate(part.answers, start=1):
+        length = int(answers.lengths[answer])
+        write(answers.ids[answer, :length], prompt_length, branch)
+        rows[answer] = row
+        sources[answer, 0] = prompt_end
+        sources[answer, 1:length] = np.arange(column, column + length - 1)
+        column += length
+    return column
+
+
+def _pad(array: np.ndarray, fill: int) -> np.ndarray:
+    return np.pad(array, [(0, fill)] + [(0, 0)] * (array.ndim - 1))
+
+
+def stack(parts: list[TrainBatch]) -> TrainBatch:
+    """Micro-batches on a leading axis; fewer rows than the tallest are padded with empty ones."""
+    height = max(part.tokens.shape[0] for part in parts)
+    packed = ("tokens", "positions", "segments", "branches")
+    level = [part._replace(**{name: _pad(getattr(part, name), height - part.tokens.shape[0]) for name in packed})
+             for part in parts]
+    return TrainBatch(*(np.stack(arrays) for arrays in zip(*level, strict=True)))
+
+
+def minibatches(answers: Answers, count: int, microbatches: int, row_length: int,
+                order: np.ndarray | None) -> list[TrainBatch]:
+    """Splits whole groups into `count` updates of `microbatches` parts each, and packs them.
+
+    Args: order: a permutation of the groups; None keeps theirs.
+    Raises: ValueError: groups do not divide evenly, or an answer does not fit in a row.
+    """
+    groups = len(answers.prompt_lengths)
+    if groups % (count * microbatches):
+        raise ValueError(f"{groups} groups do not divide into {count} mini-batches of {microbatches} micro-batches")
+    order = np.arange(groups) if order is None else order
+    split = order.reshape(count, microbatches, -1)
+    sequences = int(np.bincount(answers.groups, minlength=groups).max()) * split.shape[-1]
+    multiple = max(1, split.shape[-1] // 4)
+    return [stack([pack(answers.take_groups(part), row_length, sequences, multiple) for part in parts])
+            for parts in split]

@@ -1,0 +1,151 @@
+"""An update's gradient does not depend on how its batch is laid out, and a bad one changes nothing."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rl_reasoning import losses
+from rl_reasoning.losses import AGGREGATIONS
+from rl_reasoning.losses.objective import Objective
+from rl_reasoning.models.decoder import DecoderConfig, branch_mask, hidden_states, initialize
+from rl_reasoning.models.likelihood import token_logprobs
+from rl_reasoning.training.batch import Answers, minibatches
+from rl_reasoning.training.state import start
+from rl_reasoning.training.update import make_score, make_update
+
+CONFIG = DecoderConfig(vocabulary=11, layers=2, width=12, heads=2, kv_heads=1, head_dim=6, mlp=16)
+POLICY = initialize(CONFIG, jax.random.key(0))
+SGD = optax.sgd(1.0)  # the update is the gradient itself
+
+
+def batch_of(seed=0, groups=4, size=3, longest=5):
+    rng = np.random.default_rng(seed)
+    count = groups * size
+    shape = (count, longest)
+    return Answers(
+        prompt_ids=rng.integers(0, 11, (groups, 3)).astype(np.int32), prompt_lengths=rng.integers(1, 4, groups),
+        groups=np.repeat(np.arange(groups, dtype=np.int32), size), ids=rng.integers(0, 11, shape).astype(np.int32),
+        lengths=rng.integers(1, longest + 1, count).astype(np.int32),
+        extras={"old_logprobs": rng.normal(-2.4, 0.3, shape).astype(np.float32),
+                "advantages": np.repeat(rng.normal(size=(count, 1)), longest, 1).astype(np.float32),
+                "weights": (rng.random(count) > 0.3).astype(np.float32), "rewards": rng.integers(0, 2, count).astype(np.float32),
+                "values": rng.normal(size=shape).astype(np.float32), "returns": rng.normal(size=shape).astype(np.float32)})
+
+
+def objective(aggregation="token_mean", value=0.0):
+    surrogate = functools.partial(losses.clipped, clip_low=0.2, clip_high=0.2)
+    return Objective(surrogate, aggregation, max_length=7, entropy=0.01, value=value)
+
+
+def step(answers, kind, microbatches=1, row_length=40, order=None, remat=False):
+    """Parameters after one step of plain gradient descent, and the metrics."""
+    update = make_update(CONFIG, kind, SGD, temperature=0.9, remat=remat)
+    [batch] = minibatches(answers, 1, microbatches, row_length, order=order)
+    state, metrics = update(start(CONFIG, POLICY, SGD, critic=kind.value > 0), batch)
+    return state.parameters, {name: float(value) for name, value in metrics.items()}
+
+
+def assert_same(one, other):
+    """Parameters equal to 2e-6 of the largest change, metrics to 1e-5."""
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), one[0]["policy"], POLICY)
+    scale = max(jax.tree.leaves(moved))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=2e-6 * scale), one[0], other[0])
+    assert one[1] == pytest.approx(other[1], rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+def test_microbatches_do_not_change_the_gradient(aggregation):
+    """T21."""
+    kind, answers = objective(aggregation, value=0.5), batch_of()
+    assert_same(step(answers, kind), step(answers, kind, microbatches=4))
+
+
+def test_layout_does_not_change_the_gradient():
+    """T21: one group a row or many, split groups, order of the groups, recomputed activations."""
+    kind, answers = objective(value=0.5), batch_of()
+    whole = step(answers, kind)
+    assert_same(whole, step(answers, kind, row_length=200))
+    assert_same(whole, step(answers, kind, row_length=9))
+    assert_same(whole, step(answers, kind, order=np.array([2, 0, 3, 1]), microbatches=2))
+    assert_same(whole, step(answers, kind, remat=True))
+
+
+def test_gradient_equals_a_loss_written_from_unpacked_sequences():
+    answers, kind = batch_of(1), objective()
+
+    def loss(policy):
+        total, tokens = 0.0, 0.0
+        for i in range(len(answers.groups)):
+            prompt = answers.prompt_ids[answers.groups[i], :answers.prompt_lengths[answers.groups[i]]]
+            ids = answers.ids[i, :answers.lengths[i]]
+            row = jnp.concatenate([prompt, ids])[None]
+            mask = branch_mask(jnp.ones_like(row), jnp.zeros_like(row))
+            hidden = hidden_states(CONFIG, policy, row, jnp.arange(row.shape[1])[None], mask)[0][0, len(prompt) - 1:-1]
+            logp, entropy = token_logprobs(CONFIG, policy, hidden, jnp.asarray(ids), temperature=0.9)
+            ratio = jnp.exp(logp - answers.extras["old_logprobs"][i, :len(ids)])
+            advantage = answers.extras["advantages"][i, 0]
+            surrogate = -jnp.minimum(ratio * advantage, jnp.clip(ratio, 0.8, 1.2) * advantage) - 0.01 * entropy
+            total += answers.extras["weights"][i] * surrogate.sum()
+            tokens += answers.extras["weights"][i] * len(ids)
+        return total / tokens
+
+    gradient = jax.grad(loss)(POLICY)
+    expected = jax.tree.map(lambda p, g: p - g, POLICY, gradient)
+    updated, metrics = step(answers, kind)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), updated["policy"], expected)
+    assert metrics["optimizer/gradient_norm"] == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-5)
+
+
+def test_what_lies_beyond_a_length_is_never_read():
+    """T22: garbage beyond the lengths, in ids and numbers, changes nothing."""
+    answers, kind = batch_of(2), objective(value=0.5)
+    beyond = np.arange(answers.ids.shape[1]) >= answers.lengths[:, None]
+    extras = {name: np.where(beyond, np.nan, array) if array.ndim == 2 else array for name, array in answers.extras.items()}
+    dirty = Answers(**{**vars(answers), "ids": np.where(beyond, 10, answers.ids), "extras": extras})
+    assert_same(step(answers, kind), step(dirty, kind))
+
+
+def test_a_row_of_weight_zero_has_no_influence():
+    answers, kind = batch_of(3), objective(value=0.5)
+    off = answers.extras["weights"] == 0
+    assert off.any()
+    extras = {name: np.where(off.reshape(-1, *[1] * (array.ndim - 1)), 7.0, array).astype(np.float32) if name != "weights" else array
+              for name, array in answers.extras.items()}
+    assert_same(step(answers, kind), step(Answers(**{**vars(answers), "extras": extras}), kind))
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing():
+    """T23."""
+    answers = batch_of(4)
+    answers.extras["advantages"][0] = np.nan
+    answers.extras["weights"][0] = 1
+    adam = optax.adam(0.1)
+    update = make_update(CONFIG, objective(), adam, temperature=1.0, remat=False)
+    before = start(CONFIG, POLICY, adam, critic=False)
+    copy = jax.tree.map(np.array, before)
+    state, metrics = update(before, minibatches(answers, 1, 1, 40, order=None)[0])
+    assert metrics["optimizer/skipped"] == 1
+    jax.tree.map(np.testing.assert_array_equal, state, copy)
+
+
+def test_the_state_is_donated():
+    update = make_update(CONFIG, objective(), SGD, temperature=1.0, remat=False)
+    state = start(CONFIG, POLICY, SGD, critic=False)
+    leaf = state.parameters["policy"]["embed"]["embedding"]
+    update(state, minibatches(batch_of(), 1, 1, 40, order=None)[0])
+    assert leaf.is_deleted()
+    assert not POLICY["embed"]["embedding"].is_deleted()
+
+
+def test_score_gives_values_and_log_probabilities_in_the_order_of_the_answers():
+    answers = batch_of(5)
+    parameters = start(CONFIG, POLICY, SGD, critic=True).parameters
+    score = make_score(CONFIG, 1.0)
+    [whole], [parts] = minibatches(answers, 1, 1, 40, order=None), minibatches(answers, 1, 4, 40, order=None)
+    one, four = score(parameters, whole), score(parameters, parts)
+    mask = np.arange(5) < answers.lengths[:, None]
+    np.testing.assert_allclose(np.where(mask, one.logp[0], 0), np.where(mask, four.logp.reshape(12, 5), 0), atol=1e-6)
