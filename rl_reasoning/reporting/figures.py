@@ -1,0 +1,304 @@
+"""Pictures as SVG text, made to be placed inside an HTML page.
+
+Colours are CSS variables with a fallback (`var(--ink, #1f2328)`), so a page can recolour them for a dark
+screen; text stays text. The same input gives the same bytes: no dates, no random ids. Each figure's ids
+carry the figure's name, so several can share a page. matplotlib is imported only when something is drawn.
+"""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rl_reasoning.reporting.results import Result, base_of, difference, final_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# One curve: steps [n], values [n].
+Curve = tuple[np.ndarray, np.ndarray]
+
+INK, MUTED, GRID = "#1f2328", "#6a7079", "#d9dce0"
+# Okabe and Ito's colours that keep apart for every common kind of colour blindness; yellow is too pale.
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_LINES = ("-", "--", ":")
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    **{color: f"--series-{number}" for number, color in enumerate(SERIES, start=1)},
+}
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "rl_reasoning",
+    "font.family": "sans-serif",
+    "font.size": 9.0,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "grid.color": GRID,
+    "axes.grid": True,
+    "grid.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "axes.axisbelow": True,
+    "axes.titlesize": 9.0,
+    "axes.titlelocation": "left",
+    "lines.linewidth": 1.8,
+}
+_POINTS_A_LINE = 240
+_LABEL_GAP = 11.0
+
+
+def style(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """A colour, marker and line style for each name; the base is black and dashed. Give it every name of a page."""
+    runs = [name for name in dict.fromkeys(names) if name != "Base"]
+    styles = {"Base": {"color": INK, "marker": "*", "linestyle": "--"}}
+    for index, name in enumerate(runs):
+        styles[name] = {
+            "color": SERIES[index % len(SERIES)],
+            "marker": _MARKERS[index % len(_MARKERS)],
+            "linestyle": _LINES[index // len(SERIES) % len(_LINES)],
+        }
+    return styles
+
+
+def pass_at_k_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, str]]) -> str:
+    """Pass@k in percent against k on a log2 axis, with shaded 95 % intervals: the base and each run's last result."""
+    shown = [each for each in (base_of(results), *final_of(results)) if each is not None]
+
+    def draw(figure: "Figure") -> None:
+        axes = _axes_over_k(figure, "Pass@k in percent", shown[0].ks)
+        for each in shown:
+            mean, low, high = (100 * np.asarray(part) for part in each.interval)
+            _band(axes, each.ks, mean, low, high, styles[each.name])
+        _label_ends(axes, [(each.name, each.ks[-1], 100 * each.interval.mean[-1]) for each in shown], styles)
+
+    return _svg("pass-at-k", draw, (6.2, 4.0))
+
+
+def change_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, str]]) -> str | None:
+    """Each run's last Pass@k minus the base's, in points, with paired 95 % intervals; None without a base."""
+    base = base_of(results)
+    pairs = [(each, difference(each, base)) for each in final_of(results)] if base else []
+    changes = [(each.name, change) for each, change in pairs if change is not None]
+    if not changes:
+        return None
+
+    def draw(figure: "Figure") -> None:
+        axes = _axes_over_k(figure, "change from the base in points", changes[0][1].ks)
+        axes.axhline(0.0, **_line_style(styles["Base"]), linewidth=1.2)
+        for name, change in changes:
+            _band(axes, change.ks, *(100 * part for part in change.interval), styles[name])
+        ends = [(name, change.ks[-1], 100 * change.interval.mean[-1]) for name, change in changes]
+        _label_ends(axes, [("Base", changes[0][1].ks[-1], 0.0), *ends], styles)
+
+    return _svg("change", draw, (6.2, 4.0))
+
+
+def trade_off_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, str]]) -> str:
+    """Pass@largest k against Pass@1 along training, in percent: one path a run from the base, a marker an evaluation.
+
+    The cross at a path's end is that result's 95 % interval on both axes. With one or two runs the markers
+    carry their steps.
+    """
+    low, high = (pick(set.intersection(*(set(each.ks) for each in results))) for pick in (min, max))
+    base, finals = base_of(results), final_of(results)
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        axes.set(xlabel="Pass@1 in percent" if low == 1 else f"Pass@{low} in percent", ylabel=f"Pass@{high} in percent")
+        for final in finals:
+            path = [each for each in results if each is base or each.name == final.name]
+            _path(
+                axes, [(each.step, each.at(low), each.at(high)) for each in path], styles[final.name], len(finals) <= 2
+            )
+        if base is not None:
+            axes.plot(
+                100 * base.at(low)[0], 100 * base.at(high)[0], marker="*", markersize=13, color=INK, linestyle="none"
+            )
+        ends = finals if base is None else [base, *finals]
+        _label_ends(axes, [(each.name, 100 * each.at(low)[0], 100 * each.at(high)[0]) for each in ends], styles)
+
+    return _svg("trade-off", draw, (6.2, 4.4))
+
+
+def training_figure(
+    metric: str,
+    curves: Mapping[str, Sequence[Curve]],
+    styles: Mapping[str, Mapping[str, str]],
+    x_label: str = "RL step",
+) -> str:
+    """One metric against the step: faint lines are the seeds' values, the strong one their mean.
+
+    Where the mean jitters from step to step, the strong line is its moving average.
+
+    Args:
+      metric: the title, and part of the ids.
+      curves: for each run's name, one (steps, values) a seed; values may be NaN.
+    """
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        axes.set(xlabel=x_label, title=metric)
+        for name, seeds in curves.items():
+            for steps, values in seeds:
+                axes.plot(*_thinned(steps, values), color=styles[name]["color"], linewidth=0.7, alpha=0.3)
+            steps, values = _thinned(*_seed_mean(seeds))
+            axes.plot(steps, moving_average(values) if _jitters(values) else values, **_line_style(styles[name]))
+        axes.margins(x=0.02)
+
+    return _svg("training-" + re.sub(r"[^a-z0-9]+", "-", f"{x_label} {metric}".lower()), draw, (3.6, 2.3))
+
+
+def moving_average(values: np.ndarray) -> np.ndarray:
+    """Centred mean over about a fifteenth of the points (an odd number), NaN left out; shorter at both ends."""
+    window = (len(values) // 15) | 1
+    known = np.isfinite(values)
+    kernel = np.ones(window)
+    sums = np.convolve(np.where(known, values, 0.0), kernel, mode="same")
+    counts = np.convolve(known.astype(float), kernel, mode="same")
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def spread(positions: Sequence[float], gap: float) -> np.ndarray:
+    """Moves positions apart, each as little as it takes, until neighbours are at least `gap` apart; order is kept."""
+    order = np.argsort(positions, kind="stable")
+    blocks: list[tuple[float, int]] = []
+    for position in np.asarray(positions, float)[order]:
+        center, count = float(position), 1
+        # A label that would touch the block before it joins that block, and the block keeps its centre.
+        while blocks and center - gap * (count - 1) / 2 < blocks[-1][0] + gap * (blocks[-1][1] + 1) / 2:
+            before, size = blocks.pop()
+            center, count = (center * count + before * size) / (count + size), count + size
+        blocks.append((center, count))
+    moved = np.concatenate([center + gap * (np.arange(count) - (count - 1) / 2) for center, count in blocks])
+    return moved[np.argsort(order, kind="stable")]
+
+
+def _svg(name: str, draw: Any, size: tuple[float, float]) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_SETTINGS}):
+        # 72 dots an inch make a dot one point, the unit in which labels are placed.
+        figure = Figure(figsize=size, dpi=72, layout="constrained")
+        draw(figure)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _embeddable(buffer.getvalue(), name)
+
+
+def _embeddable(svg: str, name: str) -> str:
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", svg, count=1)
+    svg = re.sub(r'\b(?:d|x|y|transform)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), svg)
+    svg = svg.replace("'DejaVu Sans', ", "")
+    for color, variable in _VARIABLES.items():
+        svg = svg.replace(color, f"var({variable}, {color})")
+    return svg.strip()
+
+
+def _axes_over_k(figure: "Figure", label: str, ks: Sequence[int]) -> "Axes":
+    axes = figure.subplots()
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(ks, [str(k) for k in ks])
+    axes.minorticks_off()
+    axes.set(xlabel="k, answers a problem", ylabel=label)
+    return axes
+
+
+def _line_style(style_of: Mapping[str, str]) -> dict[str, str]:
+    return {"color": style_of["color"], "linestyle": style_of["linestyle"]}
+
+
+def _band(
+    axes: "Axes", ks: Sequence[int], mean: np.ndarray, low: np.ndarray, high: np.ndarray, style_of: Mapping[str, str]
+) -> None:
+    axes.fill_between(ks, low, high, color=style_of["color"], alpha=0.13, linewidth=0)
+    size = 7 if style_of["marker"] == "*" else 4
+    axes.plot(ks, mean, **style_of, markersize=size)
+
+
+def _path(
+    axes: "Axes", evaluations: Sequence[tuple[int, tuple, tuple]], style_of: Mapping[str, str], numbered: bool
+) -> None:
+    x = [100 * first[0] for _, first, _ in evaluations]
+    y = [100 * last[0] for _, _, last in evaluations]
+    axes.plot(x, y, **style_of, markersize=4.5, linewidth=1.4)
+    _, first, last = evaluations[-1]
+    axes.hlines(y[-1], 100 * first[1], 100 * first[2], color=style_of["color"], linewidth=1.6, alpha=0.4)
+    axes.vlines(x[-1], 100 * last[1], 100 * last[2], color=style_of["color"], linewidth=1.6, alpha=0.4)
+    for (step, _, _), at_x, at_y in zip(evaluations[:-1], x, y, strict=False):
+        if step and numbered:
+            axes.annotate(
+                str(step),
+                (at_x, at_y),
+                (0, -5),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=6.5,
+                color=MUTED,
+            )
+
+
+def _label_ends(
+    axes: "Axes", ends: Sequence[tuple[str, float, float]], styles: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Names right of the axes, each with a dotted line to its curve's end, moved apart where they would overlap."""
+    axes.figure.draw_without_rendering()
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = [float(to_axes.transform((x, y))[1]) for _, x, y in ends]
+    places = spread(heights, _LABEL_GAP / axes.bbox.height)
+    for (name, x, y), place in zip(ends, places, strict=True):
+        color = styles[name]["color"]
+        line = {"arrowstyle": "-", "color": color, "linestyle": ":", "linewidth": 0.8, "shrinkA": 1, "shrinkB": 4}
+        axes.annotate(
+            name,
+            (x, y),
+            (1.02, place),
+            textcoords="axes fraction",
+            va="center",
+            color=color,
+            fontweight="bold",
+            annotation_clip=False,
+            arrowprops=line,
+        )
+
+
+def _seed_mean(seeds: Sequence[Curve]) -> Curve:
+    """The mean over seeds at the steps that all of them have."""
+    steps = np.asarray(seeds[0][0])
+    for other, _ in seeds[1:]:
+        steps = np.intersect1d(steps, other)
+    return steps, np.mean([np.asarray(values)[np.isin(own, steps)] for own, values in seeds], axis=0)
+
+
+def _jitters(values: np.ndarray) -> bool:
+    """Whether a typical bend between steps is more than a fiftieth of the range: noise, and no schedule."""
+    known = values[np.isfinite(values)]
+    return len(known) > 2 and float(np.mean(np.abs(np.diff(known, 2)))) > 0.02 * float(np.ptp(known))
+
+
+def _thinned(steps: np.ndarray, values: np.ndarray) -> Curve:
+    """Means of equal runs of points where there are more than a line can show."""
+    width = -(-len(steps) // _POINTS_A_LINE)
+    if width <= 1:
+        return np.asarray(steps), np.asarray(values, float)
+    edges = np.arange(0, len(steps), width)
+    counts = np.diff([*edges, len(steps)])
+    return np.add.reduceat(np.asarray(steps, float), edges) / counts, np.add.reduceat(
+        np.asarray(values, float), edges
+    ) / counts

@@ -1,0 +1,44 @@
+"""What each metric means, one line each, for the report."""
+
+# In the order in which the report shows them; a name that is not here is shown last.
+METRICS: dict[str, str] = {
+    "loss/supervised": "Warm start: mean cross-entropy of the next token of the example answers in nats.",
+    "token_accuracy": "Warm start: share of the example answers' tokens that are the policy's likeliest.",
+    "reward/mean": "Mean reward of the step's scorable answers. Right answers give 1, wrong ones 0.",
+    "reward/right": "Share of the step's answers that are right: Pass@1 on training problems.",
+    "policy/entropy": "Mean entropy of the next-token distribution in nats. Falling to 0 is less to explore.",
+    "length/mean": "Mean tokens of an answer, the end-of-sequence token included.",
+    "length/truncated": "Share of answers that ran out of room before they ended.",
+    "format/share": "Share of answers from which a result could be read, right or wrong.",
+    "groups/all_right": "Share of problems with only right answers in this step. Group-relative methods learn nothing.",
+    "groups/mixed": "Share of problems with right and wrong answers: where group-relative methods learn.",
+    "groups/all_wrong": "Share of problems with only wrong answers in this step.",
+    "reward/unscorable": "Share of answers whose check timed out or crashed. Left out, not counted as wrong.",
+    "optimizer/gradient_norm": "Global norm of the gradient before clipping.",
+    "optimizer/learning_rate": "Learning rate of the step's last update.",
+    "ratio/clipped_positive": "Share of tokens with positive advantage and a ratio beyond the upper clip.",
+    "ratio/clipped_negative": "Share of tokens with negative advantage and a ratio beyond the lower clip.",
+    "ratio/max": "Largest probability ratio between the trained policy and the one that sampled.",
+    "policy/kl_behaviour": "Estimated divergence of the trained policy from the one that sampled; near 0 on-policy.",
+    "mismatch/max": "Largest gap between a token's log-probability in sampler and trainer before an update. "
+    "Anything above rounding error is a bug.",
+    "loss/policy": "The policy loss. Near zero on-policy is expected: its gradient matters, its value does not.",
+    "loss/value": "Loss of the value or critic term.",
+    "loss/kl": "The penalty for leaving the reference policy, before its weight.",
+}
+
+EVALUATION: dict[str, str] = {
+    "entropy, tokens": "Of the held-out answers: mean next-token entropy in nats, mean tokens an answer.",
+    "Pass@k": "Chance that at least one of k answers to a problem is right, by the unbiased estimator from "
+    "n >= k answers, as a mean over problems.",
+    "95 % interval": "Bootstrap over problems: what other problems of the same kind would give. With several seeds "
+    "it is over seeds and problems. An interval of no width at 0 or 100 % means that these problems show no miss "
+    "(or no hit), not that there can be none.",
+    "change": "Pass@k minus that of the base on the same problems, in points, with the interval of the paired "
+    "difference. Unclear: that interval contains zero.",
+    "right, wrong": "The answer was read and checked.",
+    "partial": "The check gave part of the reward.",
+    "unparsable": "No result could be read from the answer. It counts as wrong.",
+    "timeout, crash": "The check itself failed. The answer is left out of Pass@k and is never counted as wrong.",
+    "logprob": "Log-probability of the whole answer in nats, as it was sampled.",
+}
