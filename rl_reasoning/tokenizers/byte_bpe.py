@@ -1,0 +1,134 @@
+"""Byte-level BPE tokenizer of a GGUF file (SmolLM2): ids, pieces and chat prompts as in the model's training.
+
+Special tokens come from the chat template alone. A text that spells "<|im_end|>" is encoded as the
+characters it is made of, so untrusted text (a problem, a model's own answer) cannot forge a turn.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rl_reasoning import gguf_file
+from rl_reasoning.tokenizers import chat
+from rl_reasoning.types import Message
+
+_CONTROL = 3  # a special token, in the file's token types
+
+
+class ByteBPE:
+    """Digits one by one, then GPT-2's split of the text, then byte-pair merges (arXiv 1508.07909) of bytes.
+
+    Args:
+      tokens: pieces in the order of their ids, bytes written in GPT-2's printable alphabet.
+      merges: pairs "left right", first merged first.
+      special: ids that are control tokens.
+      eos_id: the token that ends an answer.
+      template: how chat turns are written, or None for a model without one.
+
+    Attributes:
+      vocabulary_size: number of ids.
+      eos_id: the token that ends an answer.
+
+    Raises:
+      ValueError: a repeated token, a merge that is no pair of tokens, an id out of range, or a template
+        whose control tokens are not special tokens.
+      ImportError: the `tokenizers` package is not installed.
+    """
+
+    def __init__(self, tokens: Sequence[str], merges: Sequence[str], *, special: Sequence[int], eos_id: int,
+                 template: chat.ChatML | None = None):
+        self.vocabulary_size = len(tokens)
+        self.eos_id = eos_id
+        self._template = template
+        _check_ids((*special, eos_id), len(tokens))
+        self._special = {tokens[i]: i for i in special}
+        self._special_ids = frozenset(special)
+        self._pipeline = _pipeline(tokens, merges)
+        lacking = [token for token in (template.controls if template else ()) if token not in self._special]
+        if lacking:
+            raise ValueError(f"the chat template needs the special token {lacking[0]!r}, which the vocabulary lacks")
+
+    @classmethod
+    def from_gguf(cls, path: str | Path) -> "ByteBPE":
+        """The tokenizer in the metadata of a GGUF file.
+
+        Raises:
+          ValueError: not a GGUF file; another kind of tokenizer than SmolLM's; an unknown chat template.
+          ImportError: the `tokenizers` package is not installed.
+        """
+        file = gguf_file.read(path)
+        kind = (file.get("tokenizer.ggml.model", str), file.get("tokenizer.ggml.pre", str))
+        if kind != ("gpt2", "smollm"):
+            raise ValueError(f"{path}: tokenizer {kind}; only ('gpt2', 'smollm') can be read")
+        template = file.get("tokenizer.chat_template", str, "")
+        tokens, types = file.get("tokenizer.ggml.tokens", list), file.get("tokenizer.ggml.token_type", np.ndarray)
+        if len(types) != len(tokens):
+            raise ValueError(f"{path}: {len(types)} token types for {len(tokens)} tokens")
+        try:
+            return cls(tokens, file.get("tokenizer.ggml.merges", list),
+                       special=np.flatnonzero(types == _CONTROL).tolist(),
+                       eos_id=file.get("tokenizer.ggml.eos_token_id", int),
+                       template=chat.recognise(template) if template else None)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text; nothing is added, and no special token is recognised in it.
+
+        Bytes that are no token (in SmolLM2 some control characters and unassigned planes) are left out, as
+        the model's own tokenizer does.
+        """
+        return self._pipeline.encode(text, add_special_tokens=False).ids
+
+    def encode_prompt(self, prompt: str | tuple[Message, ...]) -> list[int]:
+        """Ids that the policy continues: a text as it is, chat turns through the template.
+
+        Raises ValueError for chat turns without a template, no turns, or an unknown role.
+        """
+        if isinstance(prompt, str):
+            return self.encode(prompt)
+        if self._template is None:
+            raise ValueError("this tokenizer has no chat template; give the prompt as a plain text")
+        return [i for piece in self._template.render(prompt) for i in self._piece(piece)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of some ids, special tokens left out; bytes that are no UTF-8 become U+FFFD.
+
+        Raises ValueError on an id out of range.
+        """
+        ids = [int(i) for i in ids]
+        _check_ids(ids, self.vocabulary_size)
+        return self._pipeline.decode([i for i in ids if i not in self._special_ids])
+
+    def _piece(self, piece: chat.Control | str) -> list[int]:
+        return self.encode(piece) if isinstance(piece, str) else [self._special[piece.token]]
+
+
+def _check_ids(ids: Sequence[int], size: int) -> None:
+    wrong = [i for i in ids if not 0 <= i < size]
+    if wrong:
+        raise ValueError(f"token id {wrong[0]} is not in 0..{size - 1}")
+
+
+def _pipeline(tokens: Sequence[str], merges: Sequence[str]) -> Any:
+    """The `tokenizers` pipeline, without special tokens: what is not added cannot be recognised in a text."""
+    try:
+        import tokenizers
+        from tokenizers import decoders, models, pre_tokenizers
+    except ImportError as error:
+        raise ImportError("byte-level BPE needs the tokenizers package: pip install rl_reasoning[lm]") from error
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    if len(vocabulary) != len(tokens):
+        raise ValueError("the vocabulary holds a token twice")
+    pairs = [tuple(merge.split(" ")) for merge in merges]
+    bad = [pair for pair in pairs if len(pair) != 2 or not {*pair, "".join(pair)} <= vocabulary.keys()]
+    if bad:
+        raise ValueError(f"merge {' '.join(bad[0])!r} is not a pair of tokens that makes a token")
+    pipeline = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=pairs))
+    pipeline.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Digits(individual_digits=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)])
+    pipeline.decoder = decoders.ByteLevel()
+    return pipeline
