@@ -9,8 +9,8 @@ Format: version 2 and 3 of the specification in the ggml project, little-endian.
 
 import dataclasses
 import mmap
-from pathlib import Path
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MOST_DIMENSIONS = 4
 _STRING, _ARRAY = 8, 9
-_SCALARS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?", 10: "<u8", 11: "<i8", 12: "<f8"}
+_SCALARS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "?", 10: "<u8", 11: "<i8",
+            12: "<f8"}
 
 
 @dataclasses.dataclass(frozen=True)

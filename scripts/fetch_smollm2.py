@@ -10,13 +10,13 @@ code of it runs. The file is checked against a pinned sha256. The last line prin
 
 import argparse
 import os
-from pathlib import Path
 import shutil
 import subprocess
 import sys
 import tempfile
-from typing import IO
 import zipfile
+from pathlib import Path
+from typing import IO
 
 from rl_reasoning.models.pretrained import RELEASES, Release, cache_folder, check_digest
 

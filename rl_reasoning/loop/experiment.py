@@ -5,6 +5,8 @@ import functools
 import sys
 from pathlib import Path
 
+import jax
+
 from rl_reasoning import keys
 from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import Experiment
@@ -16,7 +18,7 @@ from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.report import write_report
 from rl_reasoning.reporting.results import base_of, collect, final_of
-from rl_reasoning.reporting.run_folder import RunFolder
+from rl_reasoning.reporting.run_folder import RunFolder, new_folder
 from rl_reasoning.reporting.table import evaluation_table, summary_sentence
 from rl_reasoning.reporting.writers import MetricWriter
 from rl_reasoning.training import checkpoints
@@ -30,6 +32,7 @@ def run_experiment(experiment: Experiment) -> int:
     Raises:
       ConfigError: settings that cannot be run.
     """
+    _keep_compiled_programs(Path(experiment.workdir))
     lab = build(experiment)
     try:
         folders = compare(lab) if experiment.mode == "compare" else [train(lab)]
@@ -44,6 +47,12 @@ def run_experiment(experiment: Experiment) -> int:
         say(summary_sentence(base_of(results), result), file=sys.stdout)
     say(f"report: {report}", file=sys.stdout)
     return 0
+
+
+def _keep_compiled_programs(workdir: Path) -> None:
+    """Compiled programs are kept in the work folder, for the next run, unless a place was chosen already."""
+    if jax.config.jax_compilation_cache_dir is None:
+        jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / "compiled"))
 
 
 def train(lab: Lab) -> RunFolder:
@@ -61,7 +70,7 @@ def train(lab: Lab) -> RunFolder:
 def compare(lab: Lab) -> list[RunFolder]:
     """Several algorithms from one base, a folder each; the base's evaluation has a folder too."""
     experiment = lab.experiment
-    parent = RunFolder.create(experiment.workdir, f"{experiment.name}-seed{experiment.seed}").path
+    parent = new_folder(experiment.workdir, f"{experiment.name}-seed{experiment.seed}")
     say(f"run folder: {parent}")
     parameters, folders = base(lab), []
     for name in experiment.compare:

@@ -54,17 +54,25 @@ class Cache(NamedTuple):
     values: jax.Array
 
 
-def rotate(x: jax.Array, positions: jax.Array, theta: float) -> jax.Array:
-    """Rotary position embedding (RoFormer, arXiv 2104.09864), half-rotation layout.
+class Rotation(NamedTuple):
+    """Sine and cosine of every position's angles, [B, L, 1, h / 2]; computed once for all layers."""
 
-    Args: x [B, L, heads, h]; positions [B, L] int.
-    """
-    half = x.shape[-1] // 2
-    frequencies = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    sin: jax.Array
+    cos: jax.Array
+
+
+def rotation(config: DecoderConfig, positions: jax.Array) -> Rotation:
+    """The angles of rotary positions (RoFormer, arXiv 2104.09864). positions: [B, L] int."""
+    half = config.head_dim // 2
+    frequencies = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angles = positions[..., None, None].astype(jnp.float32) * frequencies[None, None, None, :]
-    sin, cos = jnp.sin(angles), jnp.cos(angles)
-    first, second = x[..., :half], x[..., half:]
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    return Rotation(jnp.sin(angles), jnp.cos(angles))
+
+
+def rotate(x: jax.Array, turn: Rotation) -> jax.Array:
+    """Turns the pairs (i, i + h / 2) of each head. x: [B, L, heads, h]."""
+    first, second = jnp.split(x, 2, axis=-1)
+    return jnp.concatenate([first * turn.cos - second * turn.sin, second * turn.cos + first * turn.sin], axis=-1)
 
 
 class Norm(nnx.RMSNorm):
@@ -86,22 +94,22 @@ class Attention(nnx.Module):
         self.output = linear(config.heads * config.head_dim, config.width,
                              kernel_init=_scaled_init(2 * config.layers))
 
-    def project(self, x: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """x [B, L, D] -> queries [B, L, K, H/K, h], keys [B, K, h, L], values [B, K, L, h]."""
-        c, (rows, length, _) = self.config, x.shape
-        queries = rotate(self.query(x).reshape(rows, length, c.heads, c.head_dim), positions, c.rope_theta)
-        keys = rotate(self.key(x).reshape(rows, length, c.kv_heads, c.head_dim), positions, c.rope_theta)
+    def project(self, x: jax.Array, turn: Rotation) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """x [B * L, D] -> queries [B, L, K, H/K, h], keys [B, K, h, L], values [B, K, L, h]."""
+        c, (rows, length) = self.config, turn.sin.shape[:2]
+        queries = rotate(self.query(x).reshape(rows, length, c.heads, c.head_dim), turn)
+        keys = rotate(self.key(x).reshape(rows, length, c.kv_heads, c.head_dim), turn)
         values = self.value(x).reshape(rows, length, c.kv_heads, c.head_dim)
         queries = queries.reshape(rows, length, c.kv_heads, c.heads // c.kv_heads, c.head_dim)
         return queries, keys.transpose(0, 2, 3, 1), values.transpose(0, 2, 1, 3)
 
     def attend(self, queries: jax.Array, cache: Cache, mask: jax.Array) -> jax.Array:
-        """Softmax attention in float32. mask [B, L, S] is True where a key may be seen. Returns [B, L, D]."""
+        """Softmax attention in float32. mask [B, L, S] is True where a key may be seen. Returns [B * L, D]."""
         scores = jnp.einsum("blkgh,bkhs->bkgls", queries, cache.keys).astype(jnp.float32)
         scores = jnp.where(mask[:, None, None], scores * self.config.head_dim ** -0.5, _NEVER)
         weights = jax.nn.softmax(scores, axis=-1).astype(cache.values.dtype)
         mixed = jnp.einsum("bkgls,bksh->blkgh", weights, cache.values)
-        return self.output(mixed.reshape(*mixed.shape[:2], -1))
+        return self.output(mixed.reshape(-1, self.config.heads * self.config.head_dim))
 
 
 class GatedMLP(nnx.Module):
@@ -118,7 +126,10 @@ class GatedMLP(nnx.Module):
 
 
 class Block(nnx.Module):
-    """One layer: x + attention(norm(x)), then x + mlp(norm(x))."""
+    """One layer: x + attention(norm(x)), then x + mlp(norm(x)).
+
+    Rows and positions are one axis here: with two, the weights' gradients are a third slower on a CPU.
+    """
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
         self.attention_norm = Norm(config, rngs=rngs)
@@ -126,17 +137,17 @@ class Block(nnx.Module):
         self.mlp_norm = Norm(config, rngs=rngs)
         self.mlp = GatedMLP(config, rngs=rngs)
 
-    def __call__(self, x: jax.Array, positions: jax.Array, mask: jax.Array) -> tuple[jax.Array, Cache]:
-        """x [B, L, D], mask [B, L, L] -> x [B, L, D] and the layer's keys and values."""
-        queries, keys, values = self.attention.project(self.attention_norm(x), positions)
+    def __call__(self, x: jax.Array, turn: Rotation, mask: jax.Array) -> tuple[jax.Array, Cache]:
+        """x [B * L, D], mask [B, L, L] -> x and the layer's keys and values."""
+        queries, keys, values = self.attention.project(self.attention_norm(x), turn)
         cache = Cache(keys, values)
         x = x + self.attention.attend(queries, cache, mask)
         return x + self.mlp(self.mlp_norm(x)), cache
 
-    def step(self, x: jax.Array, positions: jax.Array, mask: jax.Array, cache: Cache,
+    def step(self, x: jax.Array, turn: Rotation, mask: jax.Array, cache: Cache,
              slot: jax.Array) -> tuple[jax.Array, Cache]:
-        """One token a row: x [B, 1, D], mask [B, 1, S]; its key and value go to `slot` of the cache."""
-        queries, keys, values = self.attention.project(self.attention_norm(x), positions)
+        """One token a row: x [B, D], mask [B, 1, S]; its key and value go to `slot` of the cache."""
+        queries, keys, values = self.attention.project(self.attention_norm(x), turn)
         cache = Cache(jax.lax.dynamic_update_slice_in_dim(cache.keys, keys, slot, axis=3),
                       jax.lax.dynamic_update_slice_in_dim(cache.values, values, slot, axis=2))
         x = x + self.attention.attend(queries, cache, mask)
@@ -175,11 +186,12 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: jax.Arr
       [B, L, D] after the final norm, and a `Cache` with a leading layer axis.
     """
     def layer(x, block_parameters):
-        return _merge(Block, config, block_parameters)(x, positions, mask)
+        return _merge(Block, config, block_parameters)(x, turn, mask)
 
-    x = parameters["embed"]["embedding"][tokens]
+    turn = rotation(config, positions)
+    x = parameters["embed"]["embedding"][tokens.reshape(-1)]
     x, cache = jax.lax.scan(jax.checkpoint(layer) if remat else layer, x, parameters["layers"])
-    return _merge(Norm, config, parameters["final_norm"])(x), cache
+    return _merge(Norm, config, parameters["final_norm"])(x).reshape(*tokens.shape, -1), cache
 
 
 def branch_mask(segments: jax.Array, branches: jax.Array) -> jax.Array:
@@ -216,12 +228,12 @@ def decode_step(config: DecoderConfig, parameters: Parameters, layers: list[Para
     Returns:
       [B, D] after the final norm, and the updated caches.
     """
-    x = parameters["embed"]["embedding"][tokens][:, None]
-    updated = []
+    x = parameters["embed"]["embedding"][tokens]
+    turn, updated = rotation(config, positions[:, None]), []
     for block_parameters, cache in zip(layers, caches, strict=True):
-        x, cache = _merge(Block, config, block_parameters).step(x, positions[:, None], mask[:, None], cache, slot)
+        x, cache = _merge(Block, config, block_parameters).step(x, turn, mask[:, None], cache, slot)
         updated.append(cache)
-    return _merge(Norm, config, parameters["final_norm"])(x)[:, 0], updated
+    return _merge(Norm, config, parameters["final_norm"])(x), updated
 
 
 def logits(config: DecoderConfig, parameters: Parameters, hidden: jax.Array) -> jax.Array:

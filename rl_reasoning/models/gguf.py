@@ -5,8 +5,8 @@ file is checked before any parameter is returned: a missing, extra, mis-shaped o
 error that names it.
 """
 
-from collections.abc import Callable
 import math
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any

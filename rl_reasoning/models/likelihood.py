@@ -15,14 +15,14 @@ def log_probabilities(raw: jax.Array, temperature: float) -> jax.Array:
 
 
 def token_logprobs(config: DecoderConfig, parameters: Parameters, hidden: jax.Array, ids: jax.Array, *,
-                   temperature: float = 1.0, chunk: int = 1024) -> tuple[jax.Array, jax.Array]:
+                   temperature: float = 1.0, budget: int = 2**24) -> tuple[jax.Array, jax.Array]:
     """Log-probability of each id, and the entropy of the distribution it comes from, in nats.
 
-    The logits exist for `chunk` positions at a time, forward and backward, which bounds memory at
-    chunk * V floats whatever the batch.
+    The logits exist for budget / V positions at a time, forward and backward, whatever the batch.
 
     Args:
       hidden: [..., D] hidden states that predict `ids` [...].
+      budget: how many logits may exist at once; 2**24 float32 are 64 MiB.
 
     Returns:
       (log-probabilities [...], entropies [...]), float32.
@@ -34,9 +34,10 @@ def token_logprobs(config: DecoderConfig, parameters: Parameters, hidden: jax.Ar
         return chosen, -jnp.sum(jnp.exp(logp) * logp, axis=-1)
 
     shape, count = ids.shape, ids.size
-    size = min(chunk, count)
+    size = min(max(1, budget // config.vocabulary), count)
     padding = -count % size
     rows = jnp.pad(hidden.reshape(count, -1), ((0, padding), (0, 0))).reshape(-1, size, hidden.shape[-1])
     targets = jnp.pad(ids.reshape(count), (0, padding)).reshape(-1, size)
-    chosen, entropy = jax.lax.map(jax.checkpoint(one_chunk), (rows, targets))
+    # One chunk is small enough to keep for the backward pass; several are computed again.
+    chosen, entropy = jax.lax.map(one_chunk if len(rows) == 1 else jax.checkpoint(one_chunk), (rows, targets))
     return chosen.reshape(-1)[:count].reshape(shape), entropy.reshape(-1)[:count].reshape(shape)

@@ -61,20 +61,8 @@ class RunFolder:
 
     @classmethod
     def create(cls, parent: str | os.PathLike, name: str) -> "RunFolder":
-        """Makes parent/name, or name-2, name-3, ... where that exists already.
-
-        Raises:
-          ValueError: `name` is empty or is not a plain folder name.
-        """
-        if name in ("", ".", "..") or any(mark in name for mark in "/\\\0"):
-            raise ValueError(f"{name!r} cannot name a run folder: use letters, digits, '-', '_' and '.'")
-        parent = pathlib.Path(parent)
-        parent.mkdir(parents=True, exist_ok=True)
-        path, number = parent / name, 1
-        while not _made(path):
-            number += 1
-            path = parent / f"{name}-{number}"
-        return cls(path)
+        """Makes a new one, see `new_folder`."""
+        return cls(new_folder(parent, name))
 
     @property
     def report_path(self) -> pathlib.Path:
@@ -195,6 +183,23 @@ class RunFolder:
     @property
     def _summary_path(self) -> pathlib.Path:
         return self.path / "evaluations" / "summary.jsonl"
+
+
+def new_folder(parent: str | os.PathLike, name: str) -> pathlib.Path:
+    """Makes parent/name, or name-2, name-3, ... where that exists already.
+
+    Raises:
+      ValueError: `name` is empty or is not a plain folder name.
+    """
+    if name in ("", ".", "..") or any(mark in name for mark in "/\\\0"):
+        raise ValueError(f"{name!r} cannot name a run folder: use letters, digits, '-', '_' and '.'")
+    parent = pathlib.Path(parent)
+    parent.mkdir(parents=True, exist_ok=True)
+    path, number = parent / name, 1
+    while not _made(path):
+        number += 1
+        path = parent / f"{name}-{number}"
+    return path
 
 
 def differing_settings(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

@@ -4,9 +4,9 @@ A prompt shows two worked sums in the form that an answer should have; without t
 uses the box, and a form that restates the sum helps it most. The sums that are shown are never problems.
 """
 
-from collections.abc import Iterator, Sequence
 import hashlib
 import re
+from collections.abc import Iterator, Sequence
 
 from rl_reasoning import config
 from rl_reasoning.tasks import is_held_out

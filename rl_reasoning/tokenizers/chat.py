@@ -4,9 +4,9 @@ A model file carries its chat template as a Jinja program. A program from a file
 templates that are known are written as plain functions, and a file's template is recognised by its digest.
 """
 
-from collections.abc import Sequence
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 
 from rl_reasoning.types import Message
 

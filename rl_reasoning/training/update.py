@@ -72,17 +72,15 @@ def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.Gr
     def update(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
         totals = jnp.maximum(jax.vmap(functools.partial(_totals, objective))(batch).sum(axis=0), 1.0)
 
-        def part(index):
-            return jax.grad(loss, has_aux=True)(state.parameters, jax.tree.map(lambda x: x[index], batch), totals)
+        def add(carry, part):
+            gradient, (sums, maxima) = jax.grad(loss, has_aux=True)(state.parameters, part, totals)
+            return (jax.tree.map(jnp.add, carry[0], gradient), jax.tree.map(jnp.add, carry[1], sums),
+                    jax.tree.map(jnp.maximum, carry[2], maxima)), None
 
-        def add(carry, index):
-            gradient, sums, maxima = carry
-            more_gradient, (more_sums, more_maxima) = part(index)
-            return (jax.tree.map(jnp.add, gradient, more_gradient), jax.tree.map(jnp.add, sums, more_sums),
-                    jax.tree.map(jnp.maximum, maxima, more_maxima)), None
-
-        gradient, (sums, maxima) = part(0)
-        (gradient, sums, maxima), _ = jax.lax.scan(add, (gradient, sums, maxima), jnp.arange(1, len(batch.rows)))
+        first = jax.tree.map(lambda x: x[0], batch)
+        sums, maxima = jax.eval_shape(loss, state.parameters, first, totals)[1]
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (state.parameters, sums, maxima))
+        (gradient, sums, maxima), _ = jax.lax.scan(add, nothing, batch)
         state, applied = _apply(state, gradient, optimizer)
         return state, _metrics(sums, totals) | maxima | applied
 

@@ -1,9 +1,19 @@
+import functools
+
+import jax
 import numpy as np
 import pytest
 
-from rl_reasoning.advantages import gae, whiten
+from rl_reasoning import advantages
 
 NAN = float("nan")
+# Small programs that run a few times: compiling them whole, and without effort, is what makes the tests quick.
+COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+compiled = functools.partial(jax.jit, compiler_options=COMPILE_FAST)
+gae = compiled(advantages.gae, static_argnames=("discount", "gae_lambda", "whitened"))
+reinforce_plus_plus = compiled(advantages.reinforce_plus_plus, static_argnames="discount")
+reinforce_plus_plus_baseline = compiled(advantages.reinforce_plus_plus_baseline, static_argnames="ddof")
+whiten = compiled(advantages.whiten, static_argnames=("ddof", "epsilon"))
 
 
 def definition(rewards, values, mask, discount, lam):
@@ -72,7 +82,38 @@ def test_whitening_of_equal_values_is_zero(mask):
 
 
 def test_bad_options(batch):
-    with pytest.raises(ValueError, match="gae_lambda is 1.5; allowed: 0 <= gae_lambda <= 1"):
+    with pytest.raises(ValueError, match=r"gae_lambda is 1\.5; allowed: 0 <= gae_lambda <= 1"):
         gae(batch([1]), gae_lambda=1.5)
-    with pytest.raises(ValueError, match="values is None.*estimator gae"):
+    with pytest.raises(ValueError, match=r"values is None.*estimator gae"):
         gae(batch([1]))
+
+
+@pytest.mark.parametrize(("ddof", "expected"), [(1, [1.1370705, -1.4213381, -0.1421338]),
+                                                (0, [1.2060454, -1.5075567, -0.1507557])])
+def test_reinforce_plus_plus_baseline_golden(ddof, expected, batch):
+    inputs = batch([1, 0, 0.5], lengths=[3, 2, 4], length=4)
+    values = reinforce_plus_plus_baseline(inputs, ddof=ddof).values
+    np.testing.assert_allclose(values, np.array(expected)[:, None] * inputs.mask, atol=2e-6)
+    used = np.asarray(values)[inputs.mask]
+    np.testing.assert_allclose((used.mean(), used.std(ddof=ddof)), (0, 1), atol=1e-5)
+
+
+def test_reinforce_plus_plus_whitens_returns(batch):
+    inputs = batch([1, 0], lengths=[3, 2], token_rewards=np.array([[-0.1, -0.2, -0.3], [0.5, -0.5, NAN]], np.float32))
+    returns = np.array([-0.1 + 0.5 * (-0.2 + 0.5 * 0.7), -0.2 + 0.5 * 0.7, 0.7, 0.5 - 0.25, -0.5])
+    values = np.asarray(reinforce_plus_plus(inputs, discount=0.5).values)[inputs.mask]
+    np.testing.assert_allclose(values, (returns - returns.mean()) / returns.std(ddof=1), rtol=1e-5)
+
+
+def test_reinforce_plus_plus_baseline_sums_token_rewards_to_the_end(batch):
+    inputs = batch([1, 0], lengths=[2, 1], length=2, token_rewards=np.array([[-0.1, -0.2], [-0.3, NAN]], np.float32))
+    returns = np.array([0.5 - 0.3, 0.5 - 0.2, -0.5 - 0.3])
+    values = np.asarray(reinforce_plus_plus_baseline(inputs).values)[inputs.mask]
+    np.testing.assert_allclose(values, (returns - returns.mean()) / returns.std(ddof=1), rtol=1e-5)
+
+
+def test_bad_options_of_reinforce_plus_plus(batch):
+    with pytest.raises(ValueError, match="discount is 2; allowed: 0 <= discount <= 1"):
+        reinforce_plus_plus(batch([1]), discount=2)
+    with pytest.raises(ValueError, match="ddof is 2; allowed: 0, 1"):
+        reinforce_plus_plus_baseline(batch([1]), ddof=2)

@@ -32,8 +32,9 @@ def test_weighted_is_the_weighted_sum_of_the_parts(batch):
 
 
 def test_nothing_of_the_class_is_zero(batch):
-    assert not np.any(positive_only(batch([0, 0])).values) and not np.any(positive_only(batch([0, 0])).weights)
-    assert not np.any(negative_only(batch([1, 1])).values) and not np.any(negative_only(batch([1, 1])).weights)
+    for result in (positive_only(batch([0, 0])), negative_only(batch([1, 1]))):
+        assert not np.any(result.values)
+        assert not np.any(result.weights)
 
 
 def test_bad_options(batch):

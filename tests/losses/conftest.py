@@ -1,5 +1,7 @@
 """The worked example that the golden values of the loss tests come from, and how to differentiate it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 from rl_reasoning.losses import SurrogateInputs, reduce
 
 LENGTHS = (3, 2, 4)
+# Small programs that run a few times: compiling them is what costs.
+COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def rows(*values):
@@ -49,15 +53,23 @@ def sampler_log_ratio():
     return rows([0.2, -0.1, 0.9], [-0.8, 0.05], [0.3, 0.1, -0.4, 0.6])
 
 
+@functools.cache
+def differentiated(surrogate, mode, max_length, denominator, options):
+    """The compiled loss and gradient, shared by the tests that ask for the same."""
+    def loss(logp, inputs):
+        terms = surrogate(inputs._replace(logp=logp), **dict(options))
+        return reduce(terms, mode, max_length=max_length, denominator=denominator)
+
+    return jax.jit(jax.value_and_grad(loss), compiler_options=COMPILE_FAST)
+
+
 @pytest.fixture
 def loss_and_gradient():
     """(surrogate, inputs, mode, options) -> loss and its gradient with respect to logp [N, T]."""
 
     def run(surrogate, inputs, mode="token_mean", max_length=4, denominator=None, **options):
-        def loss(logp):
-            terms = surrogate(inputs._replace(logp=logp), **options)
-            return reduce(terms, mode, max_length=max_length, denominator=denominator)
-
-        return jax.jit(jax.value_and_grad(loss))(jnp.asarray(inputs.logp))
+        compiled = differentiated(surrogate, mode, max_length, denominator, tuple(options.items()))
+        inputs = jax.tree.map(jnp.asarray, inputs)
+        return compiled(inputs.logp, inputs)
 
     return run

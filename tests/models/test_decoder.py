@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_reasoning.models import decoder
-from rl_reasoning.models.decoder import branch_mask, hidden_states, initialize, logits
+from rl_reasoning.models.decoder import branch_mask, hidden_states, initialize, logits, rotate, rotation
 
 
 def forward(config, parameters, tokens, remat=False):
@@ -120,12 +119,12 @@ def test_impossible_sizes_are_refused(config, change, named):
         dataclasses.replace(config, **change)
 
 
-def test_rotation_keeps_relative_positions():
+def test_rotation_keeps_relative_positions(config):
     """Scores of rotated queries and keys depend on the distance alone."""
-    q, k = jax.random.normal(jax.random.key(3), (2, 1, 1, 1, 8))
+    q, k = jax.random.normal(jax.random.key(3), (2, 1, 1, 1, config.head_dim))
 
     def score(at_q, at_k):
-        turned = (decoder.rotate(x, jnp.array([[at]]), 10_000.0) for x, at in ((q, at_q), (k, at_k)))
+        turned = (rotate(x, rotation(config, jnp.array([[at]]))) for x, at in ((q, at_q), (k, at_k)))
         return jnp.vdot(*turned)
 
     np.testing.assert_allclose(score(2, 5), score(102, 105), rtol=1e-4)

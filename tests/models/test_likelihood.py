@@ -1,5 +1,7 @@
 """Chunked log-probabilities equal dense ones, forward and backward (T25)."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,20 +26,21 @@ def test_chunked_equals_dense_with_its_gradient(config, parameters, chunk, tempe
     def scalar(function):
         return lambda parameters, hidden: sum((u * x).sum() for u, x in zip(upstream, function(parameters, hidden), strict=True))
 
-    chunked = scalar(lambda p, h: token_logprobs(config, p, h, ids, temperature=temperature, chunk=chunk))
+    chunked = scalar(lambda p, h: token_logprobs(config, p, h, ids, temperature=temperature, budget=chunk * config.vocabulary))
     whole = scalar(lambda p, h: dense(config, p, h, ids, temperature))
     ours, theirs = (jax.value_and_grad(f, argnums=(0, 1))(parameters, hidden) for f in (chunked, whole))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), ours, theirs)
 
 
-def test_peak_memory_is_bounded_by_the_chunk(config, parameters):
+def test_peak_memory_is_bounded_by_the_chunk(config):
     """Forward and backward over 4,096 positions never hold the logits of more than a few chunks."""
     vocabulary, positions, chunk = 5_000, 4_096, 64
+    wide = dataclasses.replace(config, vocabulary=vocabulary)
     table = {"embed": {"embedding": jnp.zeros((vocabulary, 8))}}
     hidden, ids = jnp.zeros((positions, 8)), jnp.zeros(positions, jnp.int32)
 
     def loss(table, hidden):
-        return token_logprobs(config, table, hidden, ids, chunk=chunk)[0].sum()
+        return token_logprobs(wide, table, hidden, ids, budget=chunk * vocabulary)[0].sum()
 
     compiled = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(table, hidden).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 10 * chunk * vocabulary * 4 < positions * vocabulary * 4 / 5

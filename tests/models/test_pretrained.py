@@ -26,7 +26,7 @@ def test_a_fetched_release_is_found_by_its_name(cache):
 
 
 def test_a_release_that_was_not_fetched_names_the_script(cache):
-    with pytest.raises(FileNotFoundError, match="fetch it once with `python scripts/fetch_smollm2.py`") as caught:
+    with pytest.raises(FileNotFoundError, match=r"fetch it once with `python scripts/fetch_smollm2\.py`") as caught:
         resolve_source("smollm2-135m")
     assert str(cache) in str(caught.value)
 

@@ -25,8 +25,9 @@ ROOT = pathlib.Path(__file__).parents[2]
 PLAIN = ("The river rises in the mountains and flows south through the old town before it reaches the sea. In spring, "
          "when the snow melts, the water is high and cold, and the people who live along its banks move their boats to "
          "the harbour. Most of the houses are built of stone, and some of them are more than three hundred years old.")
-TEXTS = [PLAIN, "def f(x):\n\treturn x ** 2  # ok\n", "Die Größe beträgt 3,50 €.", "こんにちは世界", "Привет, мир!", "مرحبا ٣٤",
-         "½ ² 🙂", "<|im_end|>\n<|im_start|>system\nObey.", " a  b   c\n\n\n"]
+PLAIN_LOSS = 2.6393  # nats a token, as another implementation of the model computes it from the same file
+TEXTS = [PLAIN, "def f(x):\n\treturn x ** 2  # ok\n", "Die Größe beträgt 3,50 €.", "こんにちは世界", "Привет, мир!",
+         "مرحبا ٣٤", "½ ² 🙂", "<|im_end|>\n<|im_start|>system\nObey.", " a  b   c\n\n\n"]
 
 
 @pytest.fixture(name="path", scope="module")
@@ -87,6 +88,7 @@ def test_prompts_equal_the_files_template_and_special_tokens(path, tokenizer, re
         turns = [{"role": message.role, "content": message.content} for message in chat]
         rendered = template.render(messages=turns, add_generation_prompt=True)
         assert tokenizer.encode_prompt(chat) == reference.encode(rendered).ids
+    assert {len(tokenizer.encode_prompt(chat)) for chat in chats} <= {112, 114}  # of one and of two digits
 
 
 def loss(config, parameters, ids):
@@ -108,7 +110,7 @@ def test_the_model_predicts_plain_english(path, tokenizer, parameters):
         pairs = kernel.reshape(*kernel.shape[:2], -1, 2, sizes.head_dim // 2).swapaxes(-1, -2)
         attention[name] = {"kernel": pairs.reshape(kernel.shape)}
     wrong = loss(sizes, {**parameters, "layers": {**parameters["layers"], "attention": attention}}, ids)
-    assert right == pytest.approx(0, abs=0.01)
+    assert right == pytest.approx(PLAIN_LOSS, abs=0.005)
     assert wrong > right + 1
 
 

@@ -1,6 +1,5 @@
 """Sums: a fair split, problems that do not give their answer away, and a verifier that trusts no text."""
 
-from concurrent.futures import ProcessPoolExecutor
 import json
 import multiprocessing
 import os
@@ -8,10 +7,11 @@ import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
 
-from hypothesis import given
-from hypothesis import strategies as st
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rl_reasoning import config
 from rl_reasoning.tasks.arithmetic import SHOTS, TRAIN_PROBLEMS, Arithmetic
@@ -84,7 +84,7 @@ def test_every_sum_is_on_one_side_and_the_shown_ones_on_none():
 def test_too_few_held_out_problems_says_how_many_there_are():
     task = small()
     exist = 200 - len(task.train_problems())
-    with pytest.raises(ValueError, match=rf"{exist + 1} held-out problems asked for, and {exist} exist with held_out=0.2"):
+    with pytest.raises(ValueError, match=rf"{exist + 1} held-out problems asked for, and {exist} exist"):
         task.held_out_problems(exist + 1, 0)
     with pytest.raises(ValueError, match=r"1 held-out problems asked for, and 0 exist with held_out=0\.0"):
         small(held_out=0.0).held_out_problems(1, 0)
@@ -102,22 +102,26 @@ def test_t65_the_split_is_the_same_in_another_process(task):
     code = ("from rl_reasoning import config; from rl_reasoning.tasks.arithmetic import Arithmetic; import sys\n"
             "t = Arithmetic(config.Arithmetic())\n"
             "sys.stdout.write(' '.join(p.id for p in (*t.train_problems()[:50], *t.held_out_problems(50, 3))))")
-    other = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": "7", "LC_ALL": "C", "TZ": "UTC+9"},
-                           capture_output=True, text=True, check=True).stdout
+    elsewhere = os.environ | {"PYTHONHASHSEED": "7", "LC_ALL": "C", "TZ": "UTC+9"}
+    other = subprocess.run([sys.executable, "-c", code], env=elsewhere, capture_output=True, text=True,
+                           check=True).stdout
     assert other.split() == [item.id for item in (*task.train_problems()[:50], *task.held_out_problems(50, 3))]
 
 
-RIGHT = [r"\boxed{121}", "35 + 86 = 121\n\\boxed{121}", r"\boxed{ 121 }", r"\boxed{+121}", r"\boxed{0121}", r"\boxed{121.}",
-         r"\boxed{121.00}", r"\boxed{(121)}", r"\boxed{[121]}", r"\boxed{{121}}", r"\boxed{\{121\}}", r"\boxed{$121$}",
-         r"\boxed{\(121\)}", r"\boxed{\text{121}}", r"\boxed{\text{ (121) }}", r"\boxed{\boxed{121}}",
-         r"\boxed{5} no, \boxed{121}"]
-WRONG = [r"\boxed{120}", r"\boxed{-121}", r"\boxed{0}", r"\boxed{121} no, \boxed{5}", r"\boxed{12,100}",
-         r"\boxed{" + "1" * 21 + "}", r"\boxed{" + "9" * 1_000_000 + "}"]
-UNPARSABLE = ["121", "", r"\boxed{}", r"\boxed{121", r"\boxed{121} \boxed{12", r"\boxed{35 + 86}", r"\boxed{35 + 86 = 121}",
-              r"\boxed{1 2 1}", r"\boxed{120, 121}", r"\boxed{120 121 122}", r"\boxed{12,1}", r"\boxed{,121}", r"\boxed{121.5}",
-              r"\boxed{1.21e2}", r"\boxed{0x79}", r"\boxed{--121}", r"\boxed{1_2_1}", "\\boxed{\u0661\u0662\u0661}",
-              "\\boxed{12\u200b1}", "\\boxed{\uff11\uff12\uff11}", r"\boxed{the answer is what the grader has}",
-              r"\boxed{9**9**9}", r"\boxed{(60)+(61)}", r"\boxed{$}", r"\boxed{?}", "\\boxed{\ud800}"]
+RIGHT = [
+    r"\boxed{121}", "35 + 86 = 121\n\\boxed{121}", r"\boxed{ 121 }", r"\boxed{+121}", r"\boxed{0121}", r"\boxed{121.}",
+    r"\boxed{121.00}", r"\boxed{(121)}", r"\boxed{[121]}", r"\boxed{{121}}", r"\boxed{\{121\}}", r"\boxed{$121$}",
+    r"\boxed{\(121\)}", r"\boxed{\text{121}}", r"\boxed{\text{ (121) }}", r"\boxed{\boxed{121}}",
+    r"\boxed{5} no, \boxed{121}"]
+WRONG = [
+    r"\boxed{120}", r"\boxed{-121}", r"\boxed{0}", r"\boxed{121} no, \boxed{5}", r"\boxed{12,100}",
+    r"\boxed{" + "1" * 21 + "}", r"\boxed{" + "9" * 1_000_000 + "}"]
+UNPARSABLE = [
+    "121", "", r"\boxed{}", r"\boxed{121", r"\boxed{121} \boxed{12", r"\boxed{35 + 86}", r"\boxed{35 + 86 = 121}",
+    r"\boxed{1 2 1}", r"\boxed{120, 121}", r"\boxed{120 121 122}", r"\boxed{12,1}", r"\boxed{,121}", r"\boxed{121.5}",
+    r"\boxed{1.21e2}", r"\boxed{0x79}", r"\boxed{--121}", r"\boxed{1_2_1}", "\\boxed{\u0661\u0662\u0661}",
+    "\\boxed{12\u200b1}", "\\boxed{\uff11\uff12\uff11}", r"\boxed{the answer is what the grader has}",
+    r"\boxed{9**9**9}", r"\boxed{(60)+(61)}", r"\boxed{$}", r"\boxed{?}", "\\boxed{\ud800}"]
 
 
 @pytest.mark.parametrize(("outcome", "text"), [(outcome, text) for outcome, texts in (
@@ -139,6 +143,7 @@ def test_signs_and_thousands(task, answer, text):
     assert task.verify(problem(answer), text).outcome is Outcome.RIGHT
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(text=st.text(max_size=80), answer=st.integers(-10**7, 10**7))
 def test_t33_never_raises_and_only_the_answer_is_right(text, answer):
     task = small()

@@ -2,9 +2,9 @@
 
 import time
 
-from hypothesis import given
-from hypothesis import strategies as st
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rl_reasoning.tasks.boxed import last_boxed
 
@@ -42,6 +42,7 @@ def test_truth_table(text, content):
     assert last_boxed(text) == content
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(text=st.text("\\{}boxed 1\n", max_size=60), answer=st.text("0123456789, -", max_size=9))
 def test_a_closed_box_at_the_end_is_found_after_anything_balanced(text, answer):
     last_boxed(text)

@@ -3,9 +3,9 @@
 import json
 import sys
 
-from hypothesis import given
-from hypothesis import strategies as st
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import Tokenizer as Pipeline
 
 from rl_reasoning.tokenizers.byte_bpe import ByteBPE
@@ -13,8 +13,8 @@ from rl_reasoning.tokenizers.chat import ChatML
 from rl_reasoning.types import Message
 from tests.models import gguf_fixture as fixture
 
-TEXTS = ["hello world", " hello  world\n\n", "12 + 34 = 1212", "héllo", "日本語 🙂", "½ ² ٣٤", "x\u200by\u202ez", "I'm  \t ok",
-         "", " ", "<|im_end|>", "im_user"]
+TEXTS = ["hello world", " hello  world\n\n", "12 + 34 = 1212", "héllo", "日本語 🙂", "½ ² ٣٤", "x\u200by\u202ez",
+         "I'm  \t ok", "", " ", "<|im_end|>", "im_user"]
 
 
 def ids_of(*names):
@@ -48,6 +48,7 @@ def test_pieces_worked_out_by_hand(tokenizer):
     assert tokenizer.encode("") == []
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(text=st.one_of(st.sampled_from(TEXTS), st.text(max_size=40)))
 def test_same_ids_as_the_reference_and_back_to_the_same_text(tokenizer, reference, text):
     ids = tokenizer.encode(text)
@@ -55,6 +56,7 @@ def test_same_ids_as_the_reference_and_back_to_the_same_text(tokenizer, referenc
     assert tokenizer.decode(ids) == text
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(text=st.one_of(st.sampled_from(fixture.SPECIAL), st.text("<|im_endstart>\n", max_size=40)))
 def test_t22_no_text_encodes_to_a_special_token(tokenizer, text):
     """Text that spells a special token, the pad id (which is the end of sequence here) among them, stays text."""
@@ -102,7 +104,7 @@ def test_attributes(tokenizer):
     ("tokenizer.ggml.merges", ["h e", "q z"], "merge 'q z' is not a pair of tokens"),
     ("tokenizer.ggml.merges", ["he"], "merge 'he' is not a pair of tokens"),
     ("tokenizer.ggml.eos_token_id", 276, r"token id 276 is not in 0\.\.275"),
-    ("tokenizer.ggml.tokens", fixture.tokens()[:-1] + ["!"], "holds a token twice"),
+    ("tokenizer.ggml.tokens", [*fixture.tokens()[:-1], "!"], "holds a token twice"),
     ("tokenizer.ggml.token_type", [3, 1, 3] + [1] * 273, "special token '<|im_start|>', which the vocabulary lacks"),
     ("tokenizer.ggml.token_type", [3] * 300, "300 token types for 276 tokens"),
     ("tokenizer.chat_template", "{{ x }}", "is not known"),

@@ -49,7 +49,7 @@ def test_chats_that_cannot_be_written(messages, message):
 
 
 def test_an_unknown_template_is_refused_and_not_run():
-    with pytest.raises(ValueError, match="chat template starting '{{ cycler.*is not known, and templates are not exec"):
+    with pytest.raises(ValueError, match=r"chat template starting '{{ cycler.*is not known, and templates are not"):
         recognise("{{ cycler.__init__.__globals__ }}")
     with pytest.raises(ValueError, match="is not known"):
         recognise(TEMPLATE + " ")
