@@ -72,6 +72,58 @@ ALGORITHMS: dict[str, Algorithm] = {
     "ppo": Algorithm(
         "Proximal Policy Optimization, arXiv 1707.06347", use(advantages.gae, discount=1.0, gae_lambda=1.0),
         use(losses.clipped, clip_low=0.2, clip_high=0.2), value=1.0, value_rate=10.0),
+    "rloo": Algorithm(
+        "Back to Basics, arXiv 2402.14740", use(advantages.rloo), use(losses.reinforce)),
+    "reinforce_plus_plus": Algorithm(
+        "REINFORCE++, arXiv 2501.03262", use(advantages.reinforce_plus_plus, discount=1.0),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2)),
+    "reinforce_plus_plus_baseline": Algorithm(
+        "REINFORCE++, arXiv 2501.03262", use(advantages.reinforce_plus_plus_baseline, ddof=1),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2)),
+    "dr_grpo": Algorithm(
+        "Understanding R1-Zero-like Training, arXiv 2503.20783", use(advantages.dr_grpo),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2), aggregation="sequence_sum_token_norm"),
+    "gspo": Algorithm(
+        "Group Sequence Policy Optimization, arXiv 2507.18071", use(advantages.group_normalized, scale="group"),
+        use(losses.gspo, clip_low=3e-4, clip_high=4e-4), aggregation="sequence_mean_token_mean"),
+    "cispo": Algorithm(
+        "MiniMax-M1, arXiv 2506.13585", use(advantages.group_normalized, scale="group"),
+        use(losses.cispo, cap=5.0, floor=0.0)),
+    "gppo": Algorithm(
+        "Klear-Reasoner, arXiv 2508.07629", use(advantages.group_normalized, scale="group"),
+        use(losses.gppo, clip_low=0.2, clip_high=0.28, beta_low=1.0, beta_high=1.0)),
+    "ce_gppo": Algorithm(
+        "CE-GPPO, arXiv 2509.20712", use(advantages.group_normalized, scale="group"),
+        use(losses.gppo, clip_low=0.2, clip_high=0.2, beta_low=0.75, beta_high=1.0)),
+    "pacs": Algorithm(
+        "PACS, arXiv 2509.02522", use(advantages.outcome),
+        use(losses.pacs, beta=1.0, coupling="rloo", balanced=True, actor_term=False),
+        aggregation="sequence_mean_token_mean", rewards="unit"),
+    "raft": Algorithm(
+        "RAFT, arXiv 2304.06767", use(advantages.raft, denominator="all"), use(losses.reinforce)),
+    "raft_plus_plus": Algorithm(
+        "A Minimalist Approach, arXiv 2504.11343", use(advantages.raft, denominator="all"),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2)),
+    "grpo_passk": Algorithm(
+        "Pass@k policy optimisation, arXiv 2503.19595", use(advantages.grpo_passk, normalized=False),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2)),
+    "opo": Algorithm(
+        "On-policy RL with optimal reward baseline, arXiv 2505.23585", use(advantages.opo),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2)),
+    "gpg": Algorithm(
+        "Group Policy Gradient, arXiv 2504.02546", use(advantages.gpg, count="informative"), use(losses.reinforce)),
+    "sapo": Algorithm(
+        "Soft Adaptive Policy Optimization, arXiv 2511.20347", use(advantages.group_normalized, scale="group"),
+        use(losses.sapo, temperature_positive=1.0, temperature_negative=1.05), aggregation="sequence_mean_token_mean"),
+    "gmpo": Algorithm(
+        "Geometric-Mean Policy Optimization, arXiv 2507.20673", use(advantages.group_normalized, scale="group"),
+        use(losses.gmpo, clip_low=0.4, clip_high=0.4), aggregation="sequence_mean_token_mean"),
+    "luspo": Algorithm(
+        "LUSPO, arXiv 2602.05261", use(advantages.group_normalized, scale="group"),
+        use(losses.luspo, clip_low=2e-3, clip_high=2.5e-3), aggregation="sequence_mean_token_sum"),
+    "vespo": Algorithm(
+        "VESPO, arXiv 2602.10693", use(advantages.group_normalized, scale="group"),
+        use(losses.vespo, positive_power=2.0, positive_decay=3.0, negative_power=3.0, negative_decay=2.0)),
 }
 
 
@@ -135,7 +187,8 @@ def _coerce(name: str, option: str, default: Any, value: Any) -> Any:
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if default is not None and type(value) is not type(default):
-        raise ValueError(f"objective.{option}={value!r} of {name} must be a {type(default).__name__}, such as {default!r}")
+        raise ValueError(f"objective.{option}={value!r} of {name} must be a {type(default).__name__}, "
+                         f"such as {default!r}")
     return value
 
 

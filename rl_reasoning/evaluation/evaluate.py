@@ -52,7 +52,7 @@ def evaluate(policy: Policy, parameters: Parameters, task: Task, problems: Seque
         # The last chunk is filled up with repeats, so that one shape is compiled; the repeats are dropped.
         padded = chunk + [chunk[-1]] * (min(together, len(problems)) - len(chunk))
         prompts, completions = sample(policy, parameters, padded, range(settings.samples), key, settings.sampling)
-        kept = jax.tree.map(lambda array: array[:len(chunk)], (prompts, completions))
+        kept = (type(whole)(*(array[:len(chunk)] for array in whole)) for whole in (prompts, completions))
         parts.append(verify(policy, task, chunk, *kept))
         advance(first + len(chunk))
     return EvaluationResult(_summary(parts, settings, seed), tuple(parts))

@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 
 from rl_reasoning import keys
-from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import Experiment
 from rl_reasoning.evaluation.evaluate import EvaluationResult, evaluate
 from rl_reasoning.loop.reinforce import TrainingFailed, make_trainer, reinforce

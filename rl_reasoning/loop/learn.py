@@ -31,12 +31,13 @@ def scored_answers(rollouts: Rollouts, rewards: np.ndarray) -> Answers:
     completions, (count, samples) = rollouts.completions, rewards.shape
     ids = completions.ids.reshape(count * samples, -1)
     zeros = np.zeros(ids.shape, np.float32)
-    scorable = np.isfinite(rewards.ravel())
+    flat = rewards.ravel()
+    scorable = np.isfinite(flat)
     return Answers(
         rollouts.prompts.ids, rollouts.prompts.lengths, np.repeat(np.arange(count, dtype=np.int32), samples), ids,
         completions.lengths.ravel().astype(np.int32),
         extras={"old_logprobs": completions.logprobs.reshape(ids.shape), "advantages": zeros,
-                "weights": scorable.astype(np.float32), "rewards": np.where(scorable, rewards.ravel(), 0).astype(np.float32),
+                "weights": scorable.astype(np.float32), "rewards": np.where(scorable, flat, 0).astype(np.float32),
                 "values": zeros, "returns": zeros})
 
 

@@ -17,7 +17,6 @@ from rl_reasoning.losses.objective import Objective
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.run_folder import RunFolder
-from rl_reasoning.tasks.countdown import Countdown
 from rl_reasoning.training import checkpoints, state
 from rl_reasoning.training.batch import Answers, TrainBatch, pack
 from rl_reasoning.training.update import make_update
@@ -54,7 +53,8 @@ def _train(lab: Lab, folder: RunFolder) -> Parameters:
     folder.write_config(lab.experiment, command=["warm start"])
     total = settings.steps + settings.refine_steps
     optimizer = optim.adamw(settings.optimizer, total)
-    objective = Objective(losses.reinforce, "token_mean", lab.task.longest_answer)  # with advantage 1: maximum likelihood
+    # With an advantage of 1 everywhere REINFORCE is maximum likelihood.
+    objective = Objective(losses.reinforce, "token_mean", lab.task.longest_answer)
     update = make_update(config, objective, optimizer, temperature=1.0, remat=lab.experiment.rl.remat)
     current = state.start(config, lab.first(), optimizer, critic=False)
     with Progress(total, "warm start") as progress:

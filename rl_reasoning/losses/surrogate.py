@@ -28,7 +28,7 @@ class SurrogateInputs(NamedTuple):
       groups: [N] int, which problem a row answers; any ids, in any order.
       rewards: [N] float; NaN or infinite where the verifier could not score.
       ref_logp: [N, T] float, under the reference policy; read by the KL terms.
-      entropy: [N, T] float, nats, of the policy that is trained; read by the entropy terms and masks.
+      entropy: [N, T] float, nats, of the policy that is trained; for `entropy_bonus` and `entropy_quantile_mask`.
       selected: [N, T] bool, tokens already chosen by `clip_cov_selection` or `kl_cov_selection`.
       key: random key; read by `clip_cov` only.
     """

@@ -13,11 +13,12 @@ width, V vocabulary.
 
 import dataclasses
 import functools
+import operator
 from typing import Any, NamedTuple
 
-from flax import nnx
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 Parameters = dict[str, Any]
 
@@ -212,7 +213,7 @@ def branch_mask(segments: jax.Array, branches: jax.Array) -> jax.Array:
 
 def unstack_layers(config: DecoderConfig, parameters: Parameters) -> list[Parameters]:
     """Parameters of each layer. Done once before a decode loop: slicing inside it would copy them at each token."""
-    return [jax.tree.map(lambda leaf: leaf[i], parameters["layers"]) for i in range(config.layers)]
+    return [jax.tree.map(operator.itemgetter(i), parameters["layers"]) for i in range(config.layers)]
 
 
 def decode_step(config: DecoderConfig, parameters: Parameters, layers: list[Parameters], tokens: jax.Array,

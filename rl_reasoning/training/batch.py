@@ -34,8 +34,9 @@ class Answers:
         place = np.full(len(self.prompt_lengths), -1)
         place[chosen] = np.arange(len(chosen))
         picked = np.flatnonzero(place[self.groups] >= 0)
-        return Answers(self.prompt_ids[chosen], self.prompt_lengths[chosen], place[self.groups[picked]].astype(np.int32),
-                       self.ids[picked], self.lengths[picked], {k: v[picked] for k, v in self.extras.items()})
+        groups = place[self.groups[picked]].astype(np.int32)
+        return Answers(self.prompt_ids[chosen], self.prompt_lengths[chosen], groups, self.ids[picked],
+                       self.lengths[picked], {name: array[picked] for name, array in self.extras.items()})
 
 
 class TrainBatch(NamedTuple):
@@ -63,6 +64,9 @@ class TrainBatch(NamedTuple):
     rewards: np.ndarray
     values: np.ndarray
     returns: np.ndarray
+
+
+_PACKED = ("tokens", "positions", "segments", "branches")
 
 
 class Segment(NamedTuple):
@@ -121,7 +125,7 @@ def pack(answers: Answers, row_length: int, sequences: int, row_multiple: int = 
     segments = segment(answers, row_length)
     layout = first_fit_decreasing([s.length for s in segments], row_length)
     height = -(-len(layout) // row_multiple) * row_multiple
-    packed = {name: np.zeros((height, row_length), np.int32) for name in ("tokens", "positions", "segments", "branches")}
+    packed = {name: np.zeros((height, row_length), np.int32) for name in _PACKED}
     rows, sources = np.zeros(sequences, np.int32), np.zeros((sequences, answers.ids.shape[1]), np.int32)
     for row, members in enumerate(layout):
         column = 0
@@ -166,8 +170,7 @@ def _pad(array: np.ndarray, fill: int) -> np.ndarray:
 def stack(parts: list[TrainBatch]) -> TrainBatch:
     """Micro-batches on a leading axis; fewer rows than the tallest are padded with empty ones."""
     height = max(part.tokens.shape[0] for part in parts)
-    packed = ("tokens", "positions", "segments", "branches")
-    level = [part._replace(**{name: _pad(getattr(part, name), height - part.tokens.shape[0]) for name in packed})
+    level = [part._replace(**{name: _pad(getattr(part, name), height - part.tokens.shape[0]) for name in _PACKED})
              for part in parts]
     return TrainBatch(*(np.stack(arrays) for arrays in zip(*level, strict=True)))
 

@@ -106,7 +106,7 @@ def test_a_verifier_that_is_broken_stops_the_run_and_is_not_a_reward_of_zero():
 
     trainer = make_trainer(make_lab(0, task=Broken()), "reinforce")
     state = start(trainer.lab.policy.config, trainer.lab.first(), trainer.optimizer, critic=False)
-    with pytest.raises(TrainingFailed, match="no answer of step 1 could be scored; .*no grader"):
+    with pytest.raises(TrainingFailed, match=r"no answer of step 1 could be scored; .*no grader"):
         train_step(trainer, state, 1)
 
 

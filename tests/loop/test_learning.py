@@ -11,6 +11,8 @@ from rl_reasoning.loop.reinforce import make_trainer, train_step
 from rl_reasoning.training.state import start
 
 SEEDS = (0, 1, 2)
+QUICK = ("psr", "nsr", "w_reinforce", "reinforce", "grpo", "ppo")
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ALGORITHMS]
 
 
 def learn(trainer):
@@ -31,7 +33,7 @@ def shuffled(trainer):
     return dataclasses.replace(trainer, lab=dataclasses.replace(trainer.lab, experiment=experiment))
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", NAMES)
 def test_solves_a_bandit_and_learns_nothing_from_shuffled_rewards(name):
     trainer = make_trainer(make_lab(SEEDS[0], algorithm=name), name)
     solved = [np.mean(learn(with_seed(trainer, seed))[-5:]) for seed in SEEDS]

@@ -4,10 +4,10 @@ import dataclasses
 import functools
 
 from rl_reasoning.config import RL, Evaluation, Experiment, Model, Optimizer
+from rl_reasoning.keys import Role, derive
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.models import decoder
 from rl_reasoning.models.decoder import DecoderConfig
-from rl_reasoning.keys import Role, derive
 from rl_reasoning.rollouts import Policy
 from rl_reasoning.tokenizers.symbols import SymbolTokenizer
 from rl_reasoning.types import Outcome, Problem, Verdict

@@ -55,7 +55,8 @@ def numpy_forward(config, parameters, tokens):
 
 def test_equals_a_plain_numpy_transformer(config, parameters):
     tokens = [3, 7, 7, 1, 22, 0, 9]
-    np.testing.assert_allclose(forward(config, parameters, tokens), numpy_forward(config, parameters, tokens), atol=2e-5)
+    expected = numpy_forward(config, parameters, tokens)
+    np.testing.assert_allclose(forward(config, parameters, tokens), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -24,9 +24,10 @@ def test_chunked_equals_dense_with_its_gradient(config, parameters, chunk, tempe
     upstream = jax.random.normal(jax.random.key(3), (2, 3, 4))
 
     def scalar(function):
-        return lambda parameters, hidden: sum((u * x).sum() for u, x in zip(upstream, function(parameters, hidden), strict=True))
+        return lambda *inputs: sum((u * x).sum() for u, x in zip(upstream, function(*inputs), strict=True))
 
-    chunked = scalar(lambda p, h: token_logprobs(config, p, h, ids, temperature=temperature, budget=chunk * config.vocabulary))
+    budget = chunk * config.vocabulary
+    chunked = scalar(lambda p, h: token_logprobs(config, p, h, ids, temperature=temperature, budget=budget))
     whole = scalar(lambda p, h: dense(config, p, h, ids, temperature))
     ours, theirs = (jax.value_and_grad(f, argnums=(0, 1))(parameters, hidden) for f in (chunked, whole))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), ours, theirs)

@@ -21,7 +21,8 @@ NUMBERS = np.array([11, 22, 33], np.uint32)
 
 def run(sampling=None, prompts=PROMPTS, numbers=NUMBERS, samples=4, step=1, parameters=PARAMETERS, eos=EOS):
     answer_keys = keys.per_sample(keys.derive(0, keys.Role.ROLLOUT, step), numbers, jnp.arange(samples))
-    out = generate(parameters, prompts, answer_keys, config=CONFIG, sampling=sampling or Sampling(max_tokens=7), eos_id=eos)
+    sampling = sampling or Sampling(max_tokens=7)
+    out = generate(parameters, prompts, answer_keys, config=CONFIG, sampling=sampling, eos_id=eos)
     return jax.tree.map(np.asarray, out)
 
 

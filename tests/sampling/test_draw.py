@@ -21,7 +21,8 @@ def chi_square(counts, probabilities):
 
 
 @pytest.mark.parametrize("settings", [
-    Sampling(), Sampling(temperature=0.6), Sampling(top_k=4), Sampling(top_p=0.8), Sampling(temperature=1.5, top_k=6, top_p=0.9)])
+    Sampling(), Sampling(temperature=0.6), Sampling(top_k=4), Sampling(top_p=0.8),
+    Sampling(temperature=1.5, top_k=6, top_p=0.9)])
 @pytest.mark.parametrize("vocabulary", [11, 700])
 def test_frequencies_follow_the_reported_log_probabilities(settings, vocabulary):
     raw = 2 * jax.random.normal(jax.random.key(5), (1, vocabulary))

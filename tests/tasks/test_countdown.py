@@ -53,7 +53,8 @@ def test_every_problem_has_an_answer_and_every_reachable_target_is_a_problem():
                     last = {"+": x + y, "-": x - y, "*": x * y}[second]
                     if 0 <= middle <= 20 and 1 <= last <= 20:
                         found.add((numbers, last))
-    problems = [*small.train_problems(), *small.held_out_problems(len(small._problems) - len(small.train_problems()), 0)]
+    train = small.train_problems()
+    problems = [*train, *small.held_out_problems(len(small._problems) - len(train), 0)]
     assert {(tuple(sorted(p.metadata["numbers"])), p.answer) for p in problems} == found
     assert len({p.id for p in problems}) == len(problems)
 

@@ -11,10 +11,12 @@ def answers(rng, sizes, longest=5, prompt=4):
     groups = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     count = len(groups)
     return Answers(
-        prompt_ids=rng.integers(0, 9, (len(sizes), prompt)).astype(np.int32), prompt_lengths=rng.integers(1, prompt + 1, len(sizes)),
-        groups=groups, ids=(100 * (1 + np.arange(count))[:, None] + np.arange(longest)).astype(np.int32),
+        prompt_ids=rng.integers(0, 9, (len(sizes), prompt)).astype(np.int32),
+        prompt_lengths=rng.integers(1, prompt + 1, len(sizes)), groups=groups,
+        ids=(100 * (1 + np.arange(count))[:, None] + np.arange(longest)).astype(np.int32),
         lengths=rng.integers(1, longest + 1, count).astype(np.int32),
-        extras={name: np.zeros((count, longest), np.float32) for name in ("old_logprobs", "advantages", "values", "returns")}
+        extras={name: np.zeros((count, longest), np.float32)
+                for name in ("old_logprobs", "advantages", "values", "returns")}
         | {name: np.ones(count, np.float32) for name in ("weights", "rewards")})
 
 
@@ -59,7 +61,7 @@ def test_a_group_that_does_not_fit_is_split_with_its_prompt_repeated():
 
 
 def test_an_answer_longer_than_a_row_is_refused_by_name():
-    with pytest.raises(ValueError, match="do not fit in a row of 4: raise rl.row_length"):
+    with pytest.raises(ValueError, match=r"do not fit in a row of 4: raise rl\.row_length"):
         segment(answers(np.random.default_rng(3), [2], longest=9, prompt=4), row_length=4)
 
 

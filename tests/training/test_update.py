@@ -32,8 +32,10 @@ def batch_of(seed=0, groups=4, size=3, longest=5):
         lengths=rng.integers(1, longest + 1, count).astype(np.int32),
         extras={"old_logprobs": rng.normal(-2.4, 0.3, shape).astype(np.float32),
                 "advantages": np.repeat(rng.normal(size=(count, 1)), longest, 1).astype(np.float32),
-                "weights": (rng.random(count) > 0.3).astype(np.float32), "rewards": rng.integers(0, 2, count).astype(np.float32),
-                "values": rng.normal(size=shape).astype(np.float32), "returns": rng.normal(size=shape).astype(np.float32)})
+                "weights": (rng.random(count) > 0.3).astype(np.float32),
+                "rewards": rng.integers(0, 2, count).astype(np.float32),
+                "values": rng.normal(size=shape).astype(np.float32),
+                "returns": rng.normal(size=shape).astype(np.float32)})
 
 
 def objective(aggregation="token_mean", value=0.0):
@@ -104,7 +106,8 @@ def test_what_lies_beyond_a_length_is_never_read():
     """T22: garbage beyond the lengths, in ids and numbers, changes nothing."""
     answers, kind = batch_of(2), objective(value=0.5)
     beyond = np.arange(answers.ids.shape[1]) >= answers.lengths[:, None]
-    extras = {name: np.where(beyond, np.nan, array) if array.ndim == 2 else array for name, array in answers.extras.items()}
+    extras = {name: np.where(beyond, np.nan, array) if array.ndim == 2 else array
+              for name, array in answers.extras.items()}
     dirty = Answers(**{**vars(answers), "ids": np.where(beyond, 10, answers.ids), "extras": extras})
     assert_same(step(answers, kind), step(dirty, kind))
 
@@ -113,8 +116,8 @@ def test_a_row_of_weight_zero_has_no_influence():
     answers, kind = batch_of(3), objective(value=0.5)
     off = answers.extras["weights"] == 0
     assert off.any()
-    extras = {name: np.where(off.reshape(-1, *[1] * (array.ndim - 1)), 7.0, array).astype(np.float32) if name != "weights" else array
-              for name, array in answers.extras.items()}
+    extras = {name: np.where(off.reshape(-1, *[1] * (array.ndim - 1)), np.float32(7), array)
+              for name, array in answers.extras.items()} | {"weights": answers.extras["weights"]}
     assert_same(step(answers, kind), step(Answers(**{**vars(answers), "extras": extras}), kind))
 
 
