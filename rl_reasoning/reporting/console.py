@@ -67,7 +67,7 @@ class Progress:
         self._total, self._phase, self._seconds, self._clock = total, phase, seconds, clock
         self._file = file or sys.stderr
         self._started = self._last_line = clock()
-        self._first_step: int | None = None
+        self._first: tuple[int, float] | None = None
         self._bar = _bar(self._file) if self._file.isatty() else None
         self._task = self._bar.add_task(phase, total=total, numbers="", left="") if self._bar else None
 
@@ -83,9 +83,9 @@ class Progress:
     def update(self, step: int, metrics: Mapping[str, float], tokens_per_second: float | None = None) -> None:
         """Shows that `step` steps are done. A run that goes on from a checkpoint may start above 1."""
         now = self._clock()
-        first = self._first_step is None
+        first = self._first is None
         if first:
-            self._first_step = step - 1
+            self._first = step, now
         left = self._time_left(step, now)
         if self._bar:
             self._bar.update(self._task, completed=step, numbers=describe(metrics, tokens_per_second), left=left)
@@ -104,7 +104,10 @@ class Progress:
     def _time_left(self, step: int, now: float) -> str:
         if step >= self._total:
             return f"done in {_clock_text(now - self._started)}"
-        per_step = (now - self._started) / max(1, step - self._first_step)
+        first_step, first_time = self._first
+        if step == first_step:
+            return ""  # what came before it was mostly compiling and says nothing of the steps to come
+        per_step = (now - first_time) / (step - first_step)
         return f"{_clock_text(per_step * (self._total - step))} left"
 
 
