@@ -4,7 +4,8 @@
     python experiments/run.py --config=experiments/configs/countdown.py:compare    # the base and five algorithms
 
 Hardware: any machine with a CPU; two cores are enough. The base is trained once and kept under
-`workdir`, so a second run starts at the reinforcement learning. compare took 10 to 15 minutes on two cores.
+`workdir`, so a second run starts at the reinforcement learning. compare took 10 to 15 minutes on
+two cores, the default with installation 10.5 minutes on a busy machine.
 
 Expected, over three seeds, in percent (lowest and highest seed): base Pass@1 23.3 to 24.1; after 70 steps
 W-REINFORCE 31.5 to 32.6, NSR 31.3 to 32.1, PSR 33.5 to 35.9, GRPO 33.9 to 35.3, PPO 33.6 to 35.0. Pass@256 stays
