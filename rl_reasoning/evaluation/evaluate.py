@@ -1,7 +1,7 @@
 """A policy's answers to held-out problems, and what they are worth."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -34,13 +34,12 @@ class EvaluationResult:
 
 
 def evaluate(policy: Policy, parameters: Parameters, task: Task, problems: Sequence[Problem], settings: Evaluation,
-             key: jax.Array, seed: int, advance: Callable[[int], None] = lambda problems: None) -> EvaluationResult:
+             key: jax.Array, seed: int) -> EvaluationResult:
     """Draws `settings.samples` answers to each problem and estimates Pass@k.
 
     Args:
       key: see `rl_reasoning.keys.derive`; an answer depends on the key, its problem and its number alone.
       seed: of the bootstrap.
-      advance: told how many problems are done.
 
     Raises:
       ValueError: a problem has no scorable answer at all, so Pass@k is not defined.
@@ -54,7 +53,6 @@ def evaluate(policy: Policy, parameters: Parameters, task: Task, problems: Seque
         prompts, completions = sample(policy, parameters, padded, range(settings.samples), key, settings.sampling)
         kept = (type(whole)(*(array[:len(chunk)] for array in whole)) for whole in (prompts, completions))
         parts.append(verify(policy, task, chunk, *kept))
-        advance(first + len(chunk))
     return EvaluationResult(_summary(parts, settings, seed), tuple(parts))
 
 

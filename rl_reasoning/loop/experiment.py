@@ -9,7 +9,7 @@ import jax
 
 from rl_reasoning import keys
 from rl_reasoning.config import Experiment
-from rl_reasoning.evaluation.evaluate import EvaluationResult, evaluate
+from rl_reasoning.evaluation.evaluate import evaluate
 from rl_reasoning.loop.reinforce import TrainingFailed, make_trainer, reinforce
 from rl_reasoning.loop.setup import Lab, build
 from rl_reasoning.loop.warm_start import base
@@ -99,7 +99,7 @@ def _look(lab: Lab, folder: RunFolder, step: int, parameters: Parameters, progre
         _record(lab, folder, parameters, step)
 
 
-def _record(lab: Lab, folder: RunFolder, parameters: Parameters, step: int) -> EvaluationResult:
+def _record(lab: Lab, folder: RunFolder, parameters: Parameters, step: int) -> None:
     """Evaluates the parameters and writes every answer and the summary to the folder."""
     experiment = lab.experiment
     # The same key at every step: policies are compared on the same draws, which takes noise out of the difference.
@@ -114,4 +114,3 @@ def _record(lab: Lab, folder: RunFolder, parameters: Parameters, step: int) -> E
     if largest in values:
         say(f"{label}: Pass@1 {100 * values['1'][0]:.1f}, Pass@{largest} {100 * values[largest][0]:.1f}, "
             f"entropy {summary['entropy']:.3f}, length {summary['length']:.1f}")
-    return result
