@@ -41,12 +41,40 @@ class Arithmetic:
 
 
 @dataclasses.dataclass(frozen=True)
+class Math:
+    """Problems of mathematics from files, their answers graded.
+
+    A source is the path of a .parquet, .jsonl or .json file (also looked for in the folder that the environment
+    variable RL_REASONING_DATA names), hf:OWNER/NAME/FILE on the Hugging Face hub, or tfds:NAME:SPLIT.
+    """
+
+    train: tuple[str, ...] = setting((), doc="sources of the problems that are trained on")
+    weights: tuple[str, ...] = setting((), doc="a weight for each training source; none: all problems alike")
+    held_out: tuple[str, ...] = setting((), doc="sources of the problems that are evaluated")
+    levels: tuple[str, ...] = setting((), doc="keep only problems of these levels, as in 1,2; none keeps all")
+    prompt: str = setting("boxed", choices=("boxed", "tags", "plain"), doc="what the question is followed by")
+    answer_form: str = setting("any", choices=("any", "boxed", "tags", "phrase"), doc="where an answer is looked for")
+    grader: str = setting("math_verify", choices=("exact", "math_verify", "is_equiv", "math_equal"),
+                          doc="what decides whether an answer is right")
+    second_grader: str = setting("math_equal", choices=("exact", "math_verify", "is_equiv", "math_equal"),
+                                 doc="what is asked too on a share of the answers; disagreement is counted")
+    second_share: float = setting(0.01, low=0.0, high=1.0, doc="share of answers for the second grader")
+    several: str = setting("skip", choices=("skip", "any", "all"), doc="a row with several answers: skipped, any is "
+                           "right, or all are wanted")
+    strict: bool = setting(False, doc="refuse a file with a bad row instead of skipping and counting it")
+    prompt_tokens: int = setting(1024, low=1, doc="longest prompt; problems with longer ones are dropped and counted")
+    overlap: str = setting("refuse", choices=("refuse", "drop", "allow"), doc="training problems that share their text "
+                           "or 13 words in a row with a held-out one")
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """Which problems, and the settings of that kind of problem."""
 
-    kind: str = setting("countdown", choices=("countdown", "arithmetic"), doc="the kind of problem")
+    kind: str = setting("countdown", choices=("countdown", "arithmetic", "math"), doc="the kind of problem")
     countdown: Countdown = dataclasses.field(default_factory=Countdown)
     arithmetic: Arithmetic = dataclasses.field(default_factory=Arithmetic)
+    math: Math = dataclasses.field(default_factory=Math)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -310,7 +310,23 @@ def _broken_model_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]
         yield "model.source", model.source, "must be random, or the path or package of a GGUF file"
 
 
+def _broken_math_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]]:
+    settings = experiment.task.math
+    if experiment.task.kind == "math":
+        for key in ("train", "held_out"):
+            if not getattr(settings, key):
+                yield f"task.math.{key}", getattr(settings, key), "must name at least one file or data set"
+    if settings.weights and len(settings.weights) != len(settings.train):
+        yield "task.math.weights", settings.weights, f"must be one for each of the {len(settings.train)} training sources"
+    if len(set(settings.train)) < len(settings.train):
+        yield "task.math.train", settings.train, "names a source twice; give it a weight instead"
+    for weight in settings.weights:
+        if not re.fullmatch(r"\d{1,6}(\.\d+)?|\.\d+", weight) or float(weight) == 0:
+            yield "task.math.weights", settings.weights, f"must be numbers above 0, and {weight!r} is not"
+
+
 def _broken_task_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]]:
+    yield from _broken_math_rules(experiment)
     countdown, arithmetic = experiment.task.countdown, experiment.task.arithmetic
     if experiment.task.kind == "countdown":
         # A step is `a op b = c`, five tokens, and an end-of-sequence token closes the answer.

@@ -13,7 +13,7 @@ from rl_reasoning.models.decoder import DecoderConfig, Parameters
 from rl_reasoning.sampling.decode import generate
 from rl_reasoning.tasks import Task
 from rl_reasoning.tokenizers import Tokenizer
-from rl_reasoning.types import Completions, Problem, Prompts, Rollouts
+from rl_reasoning.types import Completions, Outcome, Problem, Prompts, Rollouts
 
 _answer_keys = jax.jit(keys.per_sample)
 
@@ -70,6 +70,17 @@ def sample(policy: Policy, parameters: Parameters, problems: Sequence[Problem], 
     completions = generate(parameters, prompts, answer_keys, config=policy.config, sampling=sampling,
                            eos_id=policy.tokenizer.eos_id)
     return prompts, jax.tree.map(np.asarray, jax.device_get(completions))
+
+
+def second_opinions(parts: Sequence[Rollouts]) -> dict[str, float]:
+    """How many answers a second verifier saw, and on which share of them it disagreed; {} when it saw none."""
+    pairs = [(verdict.outcome, verdict.second) for part in parts for row in part.verdicts for verdict in row
+             if verdict.second is not None]
+    if not pairs:
+        return {}
+    return {"grader/second": float(len(pairs)),
+            "grader/disagreement": float(np.mean([(one == Outcome.RIGHT) != (other == Outcome.RIGHT)
+                                                  for one, other in pairs]))}
 
 
 def verify(policy: Policy, task: Task, problems: Sequence[Problem], prompts: Prompts,

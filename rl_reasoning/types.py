@@ -68,12 +68,14 @@ class Verdict:
       reward: 1.0 right, 0.0 wrong or unparsable, in between when partial, NaN when unscorable.
       answer: the answer that was read from the text, or None.
       reason: one sentence saying why.
+      second: what a second verifier found, where one was asked; it changes nothing but a count.
     """
 
     outcome: Outcome
     reward: float
     answer: str | None
     reason: str
+    second: Outcome | None = None
 
     @property
     def scorable(self) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from rl_reasoning.config import Evaluation
 from rl_reasoning.evaluation.pass_at_k import pass_at_k_summary
 from rl_reasoning.models.decoder import Parameters
-from rl_reasoning.rollouts import Policy, sample, verify
+from rl_reasoning.rollouts import Policy, sample, second_opinions, verify
 from rl_reasoning.tasks import Task
 from rl_reasoning.types import Outcome, Problem, Rollouts, StopReason
 
@@ -83,6 +83,7 @@ def answer_statistics(parts: Sequence[Rollouts]) -> dict[str, float]:
         "accuracy_given_format": float((outcomes == Outcome.RIGHT).sum() / max(1, parsed.sum())),
         "truncated": float((stops == StopReason.LENGTH).mean()),
         "unscorable": float(unscorable.mean()),
+        **second_opinions(parts),
     }
 
 
@@ -96,4 +97,5 @@ def sample_records(rollouts: Rollouts) -> Iterator[dict[str, Any]]:
             yield {"problem": problem.id, "sample": i, "prompt": prompt, "text": text, "answer": verdict.answer,
                    "outcome": verdict.outcome, "reward": verdict.reward, "reason": verdict.reason,
                    "logprob": float(logprobs[p, i]), "length": int(completions.lengths[p, i]),
-                   "stop_reason": StopReason(completions.stop_reasons[p, i]).name.lower()}
+                   "stop_reason": StopReason(completions.stop_reasons[p, i]).name.lower(),
+                   **({"second": verdict.second} if verdict.second else {})}

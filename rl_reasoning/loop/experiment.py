@@ -23,6 +23,7 @@ from rl_reasoning.reporting.writers import MetricWriter
 from rl_reasoning.training import checkpoints
 
 BASE = "base"
+MOST_DISAGREEMENT = 0.01
 
 
 def run_experiment(experiment: Experiment) -> int:
@@ -33,6 +34,8 @@ def run_experiment(experiment: Experiment) -> int:
     """
     _keep_compiled_programs(Path(experiment.workdir))
     lab = build(experiment)
+    for line in lab.data.lines if lab.data else ():
+        say(line)
     try:
         folders = compare(lab) if experiment.mode == "compare" else [train(lab)]
     except TrainingFailed as error:
@@ -60,6 +63,7 @@ def train(lab: Lab) -> RunFolder:
     folder = RunFolder.create(experiment.workdir, f"{experiment.name}-{experiment.algorithm}-seed{experiment.seed}")
     say(f"run folder: {folder.path}")
     folder.write_config(experiment, sys.argv)
+    _keep_data(lab, folder)
     parameters = base(lab)
     _record(lab, folder, parameters, 0)
     _run_algorithm(lab, folder, parameters)
@@ -76,11 +80,18 @@ def compare(lab: Lab) -> list[RunFolder]:
         alone = dataclasses.replace(experiment, algorithm=name, mode="train", compare=())
         folders.append(RunFolder.create(parent, name))
         folders[-1].write_config(alone, sys.argv)
+        _keep_data(lab, folders[-1])
         if name == BASE:
             _record(lab, folders[-1], parameters, 0)
         else:
             _run_algorithm(dataclasses.replace(lab, experiment=alone), folders[-1], parameters)
     return folders
+
+
+def _keep_data(lab: Lab, folder: RunFolder) -> None:
+    """What was found in the problems' files goes to the run folder, too."""
+    if lab.data:
+        folder.write_data(lab.data.record)
 
 
 def _run_algorithm(lab: Lab, folder: RunFolder, parameters: Parameters) -> None:
@@ -109,6 +120,9 @@ def _record(lab: Lab, folder: RunFolder, parameters: Parameters, step: int) -> N
     summary = {"label": label, "algorithm": BASE if step == 0 else experiment.algorithm, "seed": experiment.seed,
                "step": step, **result.summary}
     folder.write_evaluation(summary, result.samples())
+    if summary.get("grader/disagreement", 0) > MOST_DISAGREEMENT:
+        say(f"warning: two graders disagree on {100 * summary['grader/disagreement']:.1f} % of the "
+            f"{summary['grader/second']:.0f} answers that both judged; see `second` in evaluations/{label}.jsonl")
     values = summary["pass_at_k"]
     largest = str(experiment.evaluation.samples)
     if largest in values:

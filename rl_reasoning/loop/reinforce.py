@@ -53,7 +53,8 @@ def make_trainer(lab: Lab, name: str) -> Trainer:
                          temperature=rl.temperature, remat=rl.remat)
     return Trainer(lab, algorithm, optimizer, update, make_score(lab.policy.config, rl.temperature),
                    learn.make_advantages(algorithm),
-                   problem_batches(lab.train, rl.prompts, lab.experiment.seed), learn.row_length(lab.policy, rl))
+                   problem_batches(lab.train, rl.prompts, lab.experiment.seed,
+                                   weights=lab.data.weights if lab.data else None), learn.row_length(lab.policy, rl))
 
 
 def reinforce(trainer: Trainer, parameters: Parameters, writer: MetricWriter,
@@ -148,4 +149,5 @@ def describe(rollout: Rollouts) -> dict[str, float]:
         "groups/mixed": float((some & (best > worst)).mean()),
         "length/mean": float(lengths.mean()),
         "length/truncated": float(rollout.completions.stop_reasons.mean()),
+        **rollouts.second_opinions([rollout]),
     }

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from rl_reasoning import keys
 from rl_reasoning.config import Experiment, Model
+from rl_reasoning.data.maths import DataReport, load_maths
 from rl_reasoning.edge import ConfigError
 from rl_reasoning.models import decoder
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
@@ -12,6 +13,7 @@ from rl_reasoning.rollouts import Policy, longest_prompt
 from rl_reasoning.tasks import Task
 from rl_reasoning.tasks.arithmetic import Arithmetic
 from rl_reasoning.tasks.countdown import Countdown
+from rl_reasoning.tasks.maths.task import Math
 from rl_reasoning.tokenizers import Tokenizer
 from rl_reasoning.types import Problem
 
@@ -23,6 +25,7 @@ class Lab:
     Attributes:
       train, held_out: the problems that are trained on, and those that are evaluated.
       first: makes the parameters that the run starts from, before any warm start.
+      data: what was found in the files that the problems come from, where they come from files.
     """
 
     experiment: Experiment
@@ -31,6 +34,7 @@ class Lab:
     train: Sequence[Problem]
     held_out: tuple[Problem, ...]
     first: Callable[[], Parameters]
+    data: DataReport | None = None
 
 
 def build(experiment: Experiment) -> Lab:
@@ -42,18 +46,23 @@ def build(experiment: Experiment) -> Lab:
     try:
         task = _task(experiment)
         config, tokenizer, first = _model(experiment, task)
+        data = None
+        if isinstance(task, Math):
+            task, data = load_maths(experiment.task.math, lambda problem: longest_prompt(tokenizer, [problem]))
         evaluation = experiment.evaluation
         held_out = task.held_out_problems(evaluation.first + evaluation.problems, seed=0)[evaluation.first:]
         train = task.train_problems()
         room = longest_prompt(tokenizer, [*train, *held_out])
     except (ValueError, FileNotFoundError, ImportError) as error:
         raise ConfigError(str(error)) from error
-    return Lab(experiment, task, Policy(config, tokenizer, room), train, held_out, first)
+    return Lab(experiment, task, Policy(config, tokenizer, room), train, held_out, first, data)
 
 
 def _task(experiment: Experiment) -> Task:
+    """The task without what it reads from files."""
     settings = experiment.task
-    return Countdown(settings.countdown) if settings.kind == "countdown" else Arithmetic(settings.arithmetic)
+    kinds = {"countdown": Countdown, "arithmetic": Arithmetic, "math": Math}
+    return kinds[settings.kind](getattr(settings, settings.kind))
 
 
 def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer, Callable[[], Parameters]]:

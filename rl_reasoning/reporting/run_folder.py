@@ -2,6 +2,7 @@
 
     config.json                 {"config": {...}, "versions": {...}, "command": [...]}
     metrics.jsonl               one line a step: {"step": 3, "phase": "rl", "reward/mean": 0.31, ...}
+    data.json                   rows used, skipped and repeated, and overlaps, where problems come from files
     timings.jsonl               one line a step: {"step": 3, "phase": "rl", "time/rollout": 0.2, ...}
     evaluations/summary.jsonl   one line an evaluation, see `RunFolder.write_evaluation`
     evaluations/<label>.jsonl   one line an answer
@@ -103,6 +104,10 @@ class RunFolder:
                 )
             return
         _write_whole(path, [json.dumps(record, indent=2, allow_nan=False) + "\n"])
+
+    def write_data(self, record: Mapping[str, Any]) -> None:
+        """Writes data.json: what was found in the files that the problems come from."""
+        _write_whole(self.path / "data.json", [json.dumps(_plain(record), indent=2, allow_nan=False) + "\n"])
 
     def append_metrics(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl; names in sorted order, so equal values give equal bytes.
