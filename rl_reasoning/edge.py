@@ -317,7 +317,7 @@ def _broken_math_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]]
             if not getattr(settings, key):
                 yield f"task.math.{key}", getattr(settings, key), "must name at least one file or data set"
     if settings.weights and len(settings.weights) != len(settings.train):
-        yield "task.math.weights", settings.weights, f"must be one for each of the {len(settings.train)} training sources"
+        yield "task.math.weights", settings.weights, f"must be one for each of {len(settings.train)} training sources"
     if len(set(settings.train)) < len(settings.train):
         yield "task.math.train", settings.train, "names a source twice; give it a weight instead"
     for weight in settings.weights:

@@ -99,7 +99,7 @@ def _texts(value: Any) -> tuple[str, ...]:
         return tuple(dict.fromkeys(text for part in value for text in _texts(part)))
     if isinstance(value, bool) or value is None:
         return ()
-    if isinstance(value, float) and value == int(value):
+    if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, str | int | float):
         return ()

@@ -54,8 +54,8 @@ def _apart(train: Reading, held_out: Reading, overlap: Overlap, settings: Settin
     """The training problems that may be used, and the sentence about the overlap."""
     line = overlap.line(len(train.problems), len(held_out.problems))
     if overlap and settings.overlap == "refuse":
-        raise ValueError(f"{line}: set task.math.overlap to drop, which leaves these problems out of the training, or to "
-                         "allow")
+        raise ValueError(f"{line}: set task.math.overlap to drop, which leaves these problems out of the training, or "
+                         "to allow")
     if settings.overlap != "drop":
         return train.problems, line
     shared = {*overlap.exact, *overlap.partial}

@@ -100,5 +100,6 @@ def _refuse(row: BadRow, settings: Math) -> None:
 
 
 def _nothing(sources: Sequence[str], bad: Sequence[BadRow], settings: Math) -> str:
-    why = f"the first bad row: {bad[0]}" if bad else f"levels={settings.levels} keeps none" if settings.levels else "empty"
+    why = f"levels={settings.levels} keeps none" if settings.levels else "no rows"
+    why = f"the first bad row: {bad[0]}" if bad else why
     return f"{', '.join(sources)} gave no problem ({why})"

@@ -104,7 +104,7 @@ def _from_hub(source: str) -> Path:
     owner, _, rest = source.removeprefix("hf:").partition("/")
     name, _, file = rest.partition("/")
     if not (owner and name and file):
-        raise ValueError(f"{source!r} is not hf:OWNER/NAME/FILE, as in hf:openai/gsm8k/main/test-00000-of-00001.parquet")
+        raise ValueError(f"{source!r} is not hf:OWNER/NAME/FILE, as in hf:openai/gsm8k/main/train.parquet")
     try:
         import huggingface_hub
     except ImportError as error:
@@ -124,7 +124,7 @@ def _read_tfds(source: str) -> Iterator[tuple[int, dict[str, Any]]]:
     import tensorflow_datasets as tfds
 
     try:
-        rows = tfds.data_source(name, split=split)
+        rows = tfds.data_source(name, split=split, data_dir=os.environ.get("TFDS_DATA_DIR"))
     except Exception as error:  # tfds raises errors of many kinds for a name, a split, a version, a network
         first = str(error).strip().split("\n")[0]
         raise FileNotFoundError(f"{source} cannot be read ({type(error).__name__}: {first}): check name and split, and "

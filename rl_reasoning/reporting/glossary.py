@@ -15,7 +15,7 @@ METRICS: dict[str, str] = {
     "groups/all_wrong": "Share of problems with only wrong answers in this step.",
     "reward/unscorable": "Share of answers whose check timed out or crashed. Left out, not counted as wrong.",
     "grader/second": "Answers of the step that a second grader judged too.",
-    "grader/disagreement": "Share of those on which the two graders disagree. Above 0.01 one of them is wrong too often.",
+    "grader/disagreement": "Share of those on which the two graders disagree. Above 0.01 one is wrong too often.",
     "optimizer/gradient_norm": "Global norm of the gradient before clipping.",
     "optimizer/learning_rate": "Learning rate of the step's last update.",
     "ratio/clipped_positive": "Share of tokens with positive advantage and a ratio beyond the upper clip.",

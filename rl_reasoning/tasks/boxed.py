@@ -1,5 +1,6 @@
 """The final answer of a text in LaTeX's \\boxed{...}, found in one pass over text that nobody vouches for."""
 
+import functools
 import re
 from collections.abc import Iterator
 
@@ -12,10 +13,8 @@ def last_boxed(text: str) -> str | None:
     The outermost box counts when boxes are nested. Escaped braces do not open or close. A box that is cut
     off after a closed one means that the text ended before its last answer did: None. Linear in the text.
     """
-    last = None
-    for last in _spans(text):
-        pass
-    return text[last[0]:last[1]] if last and last[1] >= 0 else None
+    start, end = functools.reduce(lambda _, span: span, _spans(text), (0, -1))
+    return text[start:end] if end >= 0 else None
 
 
 def boxes(text: str) -> list[str]:

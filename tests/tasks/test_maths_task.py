@@ -1,7 +1,7 @@
 """Where an answer is looked for, what is no answer, and the verdicts of the maths task."""
 
 import math
-import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 
@@ -36,7 +36,8 @@ def test_t37_the_answer_is_found(text, answer):
 
 
 @pytest.mark.parametrize("text", [
-    "", "3", r"\boxed{3", r"\boxed{1} \boxed{3", r"\boxed{}", r"\boxed{ }", r"<think>\boxed{3}", r"<think>\boxed{3}</think>",
+    "", "3", r"\boxed{3", r"\boxed{1} \boxed{3", r"\boxed{}", r"\boxed{ }", r"<think>\boxed{3}",
+    r"<think>\boxed{3}</think>",
     "<answer>3", "<answer>3</answer><answer>4", "<answer>3</answer><answer>4</answer>", "<answer></answer>",
     r"the answer is 3, \boxed{", "The answer is", "".join(rf"\boxed{{{i}}}" for i in range(MOST_BOXES + 1))])
 def test_t37_t38_no_finished_answer(text):
@@ -102,7 +103,7 @@ def test_t39_a_second_grader_that_raises_leaves_the_verdict(monkeypatch):
 
 
 def test_the_task_travels_to_another_process():
-    task = pickle.loads(pickle.dumps(Math(config.Math(), [problem("3")])))
+    task = ForkingPickler.loads(ForkingPickler.dumps(Math(config.Math(), [problem("3")])))
     assert task.verify(problem("3"), r"\boxed{3}").outcome is Outcome.RIGHT
 
 

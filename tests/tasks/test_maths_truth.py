@@ -55,7 +55,7 @@ def test_an_answer_is_equal_to_itself(grader):
     ("math_equal", "0.25", "25", True), ("math_equal", "25", "0.25", True), ("math_equal", "50", "5", False),
     ("math_equal", "1000", "1000.05", True), ("math_equal", "1000", "1000.2", False),
     ("math_equal", "1/3", "0.33332", True), ("math_equal", "(1,2)", "[1,2]", True), ("math_equal", "A", "(A)", True),
-    ("math_equal", "x=5", "5", True), ("math_equal", "2x+y=3", "3=y+2x", True), ("math_equal", "1,234", "1234", True),
+    ("math_equal", "x=5", "5", True), ("math_equal", "2x+y=3", "y+2x=3", True), ("math_equal", "1,234", "1234", True),
     ("is_equiv", r"\frac{1}{2}", "0.5", True), ("is_equiv", r"\frac{1}{4}", "0.25", False),
     ("is_equiv", r"\frac12", "1/2", True), ("is_equiv", "x=5", "5", True), ("is_equiv", "abc=5", "5", False),
     ("is_equiv", r"5\text{ cm}", "5", True), ("is_equiv", r"5\%", "5", True), ("is_equiv", r"\$5", "5", True),
