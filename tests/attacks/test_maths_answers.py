@@ -109,7 +109,8 @@ def task(grader):
 def answers(text, grader):
     """The verdicts on a text as an answer to each kind of problem, and the seconds that the slowest took."""
     verdicts, slowest = [], 0.0
-    for name, gold in GOLDS.items():
+    golds = GOLDS if len(text) < DEEP else {"number": GOLDS["number"]}
+    for name, gold in golds.items():
         problem = Problem(name, QUESTION, gold, "math", {"question": QUESTION})
         start = time.perf_counter()
         verdicts.append(verify(task(grader), problem, text))
@@ -128,9 +129,9 @@ def test_t33_t38_there_are_enough():
     assert len(set(CASES)) >= 300
 
 
-@pytest.mark.parametrize("grader", GRADERS)
 @pytest.mark.parametrize("text", CASES, ids=range(len(CASES)))
-def test_t33_t38_never_right_and_never_slow(text, grader):
-    verdicts, seconds = answers(text, grader)
-    assert Outcome.RIGHT not in {verdict.outcome for verdict in verdicts}, verdicts
-    assert seconds < SECONDS
+def test_t33_t38_never_right_never_a_fault_and_never_slow(text):
+    for grader in GRADERS:
+        verdicts, seconds = answers(text, grader)
+        assert not {Outcome.RIGHT, Outcome.CRASH} & {verdict.outcome for verdict in verdicts}, (grader, verdicts)
+        assert seconds < SECONDS, grader

@@ -7,6 +7,7 @@ import pytest
 
 from rl_reasoning import config
 from rl_reasoning.tasks import verify
+from rl_reasoning.tasks.maths import algebra
 from rl_reasoning.tasks.maths import task as maths
 from rl_reasoning.tasks.maths.extraction import MOST_BOXES, NoAnswer, final_answer
 from rl_reasoning.tasks.maths.task import Math
@@ -102,8 +103,13 @@ def test_t39_a_second_grader_that_raises_leaves_the_verdict(monkeypatch):
     assert (verdict.outcome, verdict.second) == (Outcome.RIGHT, Outcome.CRASH)
 
 
-def test_the_task_travels_to_another_process():
-    task = ForkingPickler.loads(ForkingPickler.dumps(Math(config.Math(), [problem("3")])))
+def test_the_task_travels_light_and_arrives_ready():
+    """What a verifier's process gets holds no problems, and the first answer there waits for no import."""
+    sent = ForkingPickler.dumps(Math(config.Math(), [problem("3")] * 5000))
+    assert len(sent) < 2000
+    algebra._library.cache_clear()
+    task = ForkingPickler.loads(sent)
+    assert algebra._library.cache_info().currsize == 1
     assert task.verify(problem("3"), r"\boxed{3}").outcome is Outcome.RIGHT
 
 

@@ -36,7 +36,7 @@ def test_t37_the_default_grader_pays_nothing_false_and_misses_one_in_a_hundred_a
 
 
 @pytest.mark.parametrize(("grader", "most_false_right", "most_false_wrong"), [
-    ("exact", 0, 190), ("is_equiv", 6, 215), ("math_equal", 45, 45)])
+    ("exact", 0, 235), ("is_equiv", 5, 260), ("math_equal", 55, 45)])
 def test_t37_the_other_graders_are_as_lenient_and_as_strict_as_they_were_measured(
         grader, most_false_right, most_false_wrong):
     false_right, false_wrong = mistakes(grader, TRUTHS)

@@ -49,12 +49,18 @@ def is_equiv(gold: str, answer: str) -> Outcome:
 
 def math_equal(gold: str, answer: str) -> Outcome:
     """`published.math_equal`, on answers normalised by `published.strip_string` as in the evaluation."""
-    found = published.math_equal(*map(published.strip_string, (gold, answer)))
+    found = published.math_equal(*(published.strip_string(text, keep_lines=True) for text in (gold, answer)))
     return Outcome.UNPARSABLE if found is None else _outcome(found)
 
 
 GRADERS: dict[str, Grader] = {
     "exact": exact, "math_verify": math_verify, "is_equiv": is_equiv, "math_equal": math_equal}
+
+
+def load(*names: str) -> None:
+    """Imports what the graders need, so that no answer's deadline pays for it. Raises ImportError."""
+    if {"math_verify", "math_equal"} & set(names):
+        algebra.equal("x", "y")
 
 
 def grade(name: str, gold: str, answer: str) -> Outcome:

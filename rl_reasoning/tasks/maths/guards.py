@@ -100,4 +100,4 @@ def _wide(expression: str) -> str | None:
 
 
 def _variables(expression: str) -> set[str]:
-    return set(re.findall(r"[a-zA-Z]", re.sub(r"\\[a-zA-Z]+", "", expression)))
+    return set(re.findall(r"[a-zA-Z]", re.sub(r"\\(?:begin|end) ?\{\w+\}|\\[a-zA-Z]+", "", expression)))

@@ -28,13 +28,17 @@ def is_equiv(gold: str, answer: str) -> bool:
     return strip_string(gold) == strip_string(answer)
 
 
-def strip_string(text: str) -> str:
+def strip_string(text: str, *, keep_lines: bool = False) -> str:
     r"""MATH's normal form: no spaces, degrees, dollars, percent signs or units; braces in `\frac{a}{b}`, `\sqrt{a}`.
 
     A unit is what follows one `\text{ `; `x = ` goes when the name has one or two letters; 0.5 and a/b of
     integers become fractions.
+
+    Args:
+      keep_lines: leave the line breaks of a matrix, as the evaluation does; the training makes them one backslash.
     """
-    text = text.replace("\\\\", "\\").replace("tfrac", "frac").replace("dfrac", "frac")
+    text = text if keep_lines else text.replace("\\\\", "\\")
+    text = text.replace("tfrac", "frac").replace("dfrac", "frac")
     text = _without_unit(text)
     for mark in _REMOVED[:-1]:
         text = text.replace(mark, "")

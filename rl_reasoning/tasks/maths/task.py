@@ -2,11 +2,12 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from rl_reasoning import config
 from rl_reasoning.tasks import choose
 from rl_reasoning.tasks.maths.extraction import NoAnswer, final_answer
-from rl_reasoning.tasks.maths.graders import MOST_CHARACTERS, grade
+from rl_reasoning.tasks.maths.graders import MOST_CHARACTERS, grade, load
 from rl_reasoning.tasks.maths.spelling import canonical, clean
 from rl_reasoning.tasks.maths.values import restates
 from rl_reasoning.types import Outcome, Problem, Verdict
@@ -23,6 +24,15 @@ class Math:
 
     def __init__(self, settings: config.Math, train: Sequence[Problem] = (), held_out: Sequence[Problem] = ()):
         self._settings, self._train, self._held_out = settings, tuple(train), tuple(held_out)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Only the settings travel to a verifier's process: a problem comes with its answer."""
+        return {"_settings": self._settings, "_train": (), "_held_out": ()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also imports what the graders need. Raises ImportError."""
+        self.__dict__.update(state)
+        load(self._settings.grader, *([self._settings.second_grader] if self._settings.second_share else []))
 
     def train_problems(self) -> Sequence[Problem]:
         """The problems of the training files."""
