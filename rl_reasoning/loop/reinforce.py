@@ -12,7 +12,7 @@ import optax
 from rl_reasoning import keys, optim, rollouts
 from rl_reasoning.algorithms import Algorithm, resolve
 from rl_reasoning.config import Sampling
-from rl_reasoning.data import problem_batches
+from rl_reasoning.data import Stream
 from rl_reasoning.loop import learn
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.models.decoder import Parameters
@@ -53,8 +53,8 @@ def make_trainer(lab: Lab, name: str) -> Trainer:
                          temperature=rl.temperature, remat=rl.remat)
     return Trainer(lab, algorithm, optimizer, update, make_score(lab.policy.config, rl.temperature),
                    learn.make_advantages(algorithm),
-                   problem_batches(lab.train, rl.prompts, lab.experiment.seed,
-                                   weights=lab.data.weights if lab.data else None), learn.row_length(lab.policy, rl))
+                   Stream(lab.train, rl.prompts, lab.experiment.seed,
+                          weights=lab.data.weights if lab.data else None), learn.row_length(lab.policy, rl))
 
 
 def reinforce(trainer: Trainer, parameters: Parameters, writer: MetricWriter,

@@ -13,7 +13,7 @@ from rl_reasoning.tasks.maths.extraction import MOST_BOXES, NoAnswer, final_answ
 from rl_reasoning.tasks.maths.task import Math
 from rl_reasoning.types import Outcome, Problem
 
-QUESTION = r"Write $\frac{6}{8}$ in lowest terms. What is $\sqrt{50}$, simplified? What is $3+4$?"
+QUESTION = r"Write $\frac{6}{8}$ in lowest terms. What is \sqrt {50}, simplified? What is 3 + 4? What is 4/10 of 1?"
 
 
 def problem(answer):
@@ -64,7 +64,8 @@ def test_outcomes_carry_reward_answer_and_reason():
 
 @pytest.mark.parametrize(("answer", "boxed", "right"), [
     (r"\frac{3}{4}", r"\frac{6}{8}", False), (r"\frac{3}{4}", r"\frac{3}{4}", True), (r"\frac{3}{4}", "0.75", True),
-    (r"5\sqrt{2}", r"\sqrt{50}", False), (r"5\sqrt{2}", r"5\sqrt2", True), ("7", "3+4", False), ("7", "7", True)])
+    (r"5\sqrt{2}", r"\sqrt{50}", False), (r"5\sqrt{2}", r"5\sqrt2", True), ("7", "3+4", False), ("7", "7", True),
+    ("0.4", "4/10", False), ("0.4", "2/5", True), (r"\frac{4}{10}", "4/10", True)])
 def test_t38_the_question_in_a_box_is_no_answer(answer, boxed, right):
     assert (judge(rf"\boxed{{{boxed}}}", answer).outcome is Outcome.RIGHT) == right
 

@@ -64,6 +64,7 @@ def canonical(text: str) -> str:
     text = re.sub(r"(?<![\d.])0+(?=\d)", "", text)
     text = re.sub(r"(\.\d*?)0+(?!\d)", r"\1", text).replace(".,", ",")
     text = re.sub(r"(?<=\d)\.(?!\d)", "", text)
+    text = re.sub(r"^([+-]?)\(?(\d+)\)?/\(?(\d+)\)?$", r"\1\\frac{\2}{\3}", text)
     return text.removeprefix("+")
 
 

@@ -25,7 +25,7 @@ _FUNCTIONS = frozenset(("sin", "cos", "tan", "cot", "sec", "csc", "log", "ln", "
                         "sqrt", "gcd", "lcm", "max", "min", "mod", "pi"))
 _UNIT_WORD = r"(?:[a-zA-Z]{2,}|[mgshlL])(?: ?\^ ?\{?[23]\}?)?"
 _WITH_UNIT = re.compile(rf"(?P<value>.*?[\d)}}\]i.])(?: ?(?P<percent>%)"
-                        rf"| (?P<unit>{_UNIT_WORD}(?:[ /-]{{1,3}}{_UNIT_WORD}){{0,4}}))", re.DOTALL)
+                        rf"| (?P<unit>{_UNIT_WORD}(?:[ /-]{{1,3}}{_UNIT_WORD}){{0,2}}))", re.DOTALL)
 _MONEY = re.compile(r"(?P<sign>-?) ?\\?\$ ?(?P<value>[\d.].*)", re.DOTALL)
 _NAMED = re.compile(r"(?P<name>[a-zA-Z](?:_ ?\{?\w+\}?)?(?: ?\( ?[a-z](?:, ?[a-z])* ?\))?|\\[a-z]+|[a-zA-Z]+)"
                     r" ?= ?(?P<value>[^=<>]+)", re.DOTALL)
@@ -69,12 +69,12 @@ def read_unit(text: str) -> str:
 
 
 def restates(answer: str, question: str) -> bool:
-    """Whether a cleaned answer stands in a question as a whole expression: then it is no answer, but the question."""
-    wanted = canonical(answer).replace(" ", "")
+    """Whether a cleaned answer stands in a cleaned question as it is: then it is no answer, but the question."""
+    wanted = answer.replace(" ", "")
     if len(wanted) < 3 or not re.search(r"[^\w.,]", wanted):
         return False
-    before, after = r"(?<![\w.{}^*/+\\-])", r"(?![\w.{}^*/+\\-])"
-    return bool(re.search(before + re.escape(wanted) + after, canonical(question).replace(" ", "")))
+    spaced = " *".join(map(re.escape, wanted))
+    return bool(re.search(rf"(?<![\w.{{}}^*/+\\-]){spaced}(?![\w{{}}^*/+\\-])", question, re.IGNORECASE))
 
 
 def compare(gold: str, answer: str, algebra: Callable[[str, str], bool | None]) -> Outcome:
