@@ -6,8 +6,10 @@ import grain
 
 from rl_reasoning.types import Problem
 
+ProblemBatches = grain.MapDataset
 
-def problem_batches(problems: Sequence[Problem], size: int, seed: int) -> grain.MapDataset:
+
+def problem_batches(problems: Sequence[Problem], size: int, seed: int) -> ProblemBatches:
     """`batches[step]` is a list of `size` problems; every epoch holds each problem once, in its own order.
 
     Raises:
