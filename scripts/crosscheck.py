@@ -1,6 +1,6 @@
 """Compares our losses, gradients and advantages with those of TRL and google-tunix, on random inputs.
 
-    python scripts/crosscheck.py                         # both peers, five seeds; a Markdown table on stdout
+    python scripts/crosscheck.py                         # both peers, five seeds; Markdown tables on stdout
     python scripts/crosscheck.py --peers tunix --seeds 2
     python scripts/crosscheck.py --environments FOLDER   # where the peers are installed, each in its own environment
 
@@ -33,15 +33,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--environments", type=Path, default=cache_folder() / "peers", help="where peers are installed")
     options = parser.parse_args(arguments)
     drawn = [inputs.make(seed) for seed in range(options.seeds)]
-    findings, missing = [], []
+    findings, versions, missing = [], [], []
     for peer in options.peers:
         try:
-            findings += check(peer, drawn, options.environments.expanduser().absolute())
+            found, version = check(peer, drawn, options.environments.expanduser().absolute())
         except environments.PeerUnavailable as error:
             missing.append(peer)
             environments.say(f"NOT COMPARED: {error}")
-    print(compare.table(findings))
-    print(f"\n{options.seeds} seeds: {compare.summary(findings)}.")
+        else:
+            findings += found
+            versions.append(version)
+    print(compare.tables(findings))
+    print(f"\n{options.seeds} seeds: {compare.summary(findings)}. {'; '.join(versions)}.")
     if missing:
         print(f"Not compared, because not installed or not run (see above): {', '.join(missing)}.")
         return 2
@@ -55,8 +58,8 @@ def seeds(text: str) -> int:
     return count
 
 
-def check(peer: str, drawn: list[inputs.Arrays], folder: Path) -> list[compare.Finding]:
-    """Every case of one peer.
+def check(peer: str, drawn: list[inputs.Arrays], folder: Path) -> tuple[list[compare.Finding], str]:
+    """Every case of one peer, and the versions in its environment.
 
     Raises:
       PeerUnavailable: the peer cannot be installed or run.
@@ -64,14 +67,13 @@ def check(peer: str, drawn: list[inputs.Arrays], folder: Path) -> list[compare.F
     python = environments.python_of(peer, folder)
     environments.say(f"{peer}: computing {len(CASES[peer])} cases")
     about, theirs = peer_numbers(peer, python, drawn)
-    environments.say(f"{peer}: " + ", ".join(f"{name} {version}" for name, version in about["versions"].items()))
     found = []
     for number, case in enumerate(CASES[peer]):
         prefix = f"{number}|"
         numbers = [{name.removeprefix(prefix): value for name, value in each.items() if name.startswith(prefix)}
                    for each in theirs]
         found.append(compare.judge(peer, about["places"][case.function], case, drawn, numbers))
-    return found
+    return found, ", ".join(f"{name} {version}" for name, version in about["versions"].items())
 
 
 def peer_numbers(peer: str, python: Path, drawn: list[inputs.Arrays]) -> tuple[dict, list[inputs.Arrays]]:

@@ -178,6 +178,21 @@ TRL_ADVANTAGES = (
     _trl_advantages("advantages of GDPO", NORMALIZED(advantages.gdpo), rewards="reward_parts"),
     _trl_advantages("advantages of RLOO", NORMALIZED(advantages.rloo), function="rloo_advantages"),
 )
+
+
+def _mismatch(name: str, level: str, mode: str, low: float | None, high: float) -> Case:
+    config = {"use_vllm": True, "vllm_importance_sampling_mode": f"{level}_{mode}",
+              "vllm_importance_sampling_clip_min": low, "vllm_importance_sampling_clip_max": high}
+    return Case(name, "mismatch", {"rewards": "rewards", "group": GROUP, "config": config},
+                ours.mismatch(level, mode=mode, low=low or 0.0, high=high), tolerance=SINGLE)
+
+
+TRL_MISMATCH = (
+    _mismatch("weights for the sampler, a token's cut to 2", "token", "truncate", None, 2.0),
+    _mismatch("weights for the sampler, a token's 0 outside 0.5 to 2", "token", "mask", 0.5, 2.0),
+    _mismatch("weights for the sampler, a sequence's cut to 3", "sequence", "truncate", None, 3.0),
+    _mismatch("weights for the sampler, a sequence's 0 above 3", "sequence", "mask", None, 3.0),
+)
 TRL_PREFERENCES = (
     Case("DPO", "dpo_loss", {"loss_type": "sigmoid", "beta": 0.1}, ours.pairs(losses.dpo)),
     Case("IPO", "dpo_loss", {"loss_type": "ipo", "beta": 0.1}, ours.pairs(losses.ipo)),
@@ -262,6 +277,6 @@ TUNIX_PREFERENCES = (
 )
 
 CASES: dict[str, tuple[Case, ...]] = {
-    "trl": TRL_POLICY + TRL_ADVANTAGES + TRL_PREFERENCES,
+    "trl": TRL_POLICY + TRL_ADVANTAGES + TRL_MISMATCH + TRL_PREFERENCES,
     "tunix": TUNIX_POLICY + TUNIX_ADVANTAGES + TUNIX_PREFERENCES,
 }

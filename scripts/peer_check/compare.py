@@ -1,4 +1,4 @@
-"""Ours against a peer's: differences over all seeds, a verdict for each case, and the table."""
+"""Ours against a peer's: differences over all seeds, a verdict for each case, and the tables."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,7 +20,8 @@ class Finding:
       peer: its name.
       place: file:line of the peer's code.
       case: what was compared.
-      loss: largest difference of the loss, or of advantages, relative to the largest entry of ours over all seeds.
+      loss: largest difference of the loss, or of advantages, relative to the largest entry of ours over all seeds;
+        None where only gradients are compared.
       gradient: the same for the gradient; None where there is none.
       bridged: the largest difference of any number once the cause is copied into ours; None without a bridge.
       verdict: AGREES; EXPLAINED when they differ and the bridge agrees; UNEXPLAINED; or STALE, when a case whose
@@ -30,7 +31,7 @@ class Finding:
     peer: str
     place: str
     case: Case
-    loss: float
+    loss: float | None
     gradient: float | None
     bridged: float | None
     verdict: str
@@ -41,23 +42,21 @@ class Finding:
 
 
 def difference(mine: Sequence[Arrays], theirs: Sequence[Arrays]) -> dict[str, float]:
-    """name -> largest |mine - theirs| over largest |mine|, over seeds; what is NaN in mine is not compared.
-
-    A peer's NaN is an infinite difference; an array that was nowhere compared is left out.
+    """name -> largest |mine - theirs| over largest |mine|, over seeds, where mine is not masked; infinite for a NaN.
 
     Raises:
-      ValueError: a name or a shape that the two do not share.
+      ValueError: a name or a shape of mine that the peer's do not have.
     """
     found = {}
     for name in mine[0]:
         if any(name not in each or np.shape(each[name]) != np.shape(own[name])
                for own, each in zip(mine, theirs, strict=True)):
             raise ValueError(f"{name} of the peer is missing or has another shape than ours: {np.shape(mine[0][name])}")
-        own, other = (np.concatenate([np.ravel(each[name]) for each in side]) for side in (mine, theirs))
-        compared = ~np.isnan(own)
-        if compared.any():
-            gap = np.abs(own - other)[compared]
-            found[name] = float(np.where(np.isnan(gap), np.inf, gap).max() / max(np.abs(own[compared]).max(), 1e-30))
+        keep = [~np.ma.getmaskarray(own[name]) for own in mine]
+        own, other = (np.concatenate([np.asarray(each[name])[kept] for each, kept in zip(side, keep, strict=True)])
+                      for side in (mine, theirs))
+        gap = np.abs(own - other)
+        found[name] = float(np.where(np.isnan(gap), np.inf, gap).max() / max(np.nanmax(np.abs(own)), 1e-30))
     return found
 
 
@@ -70,7 +69,7 @@ def judge(peer: str, place: str, case: Case, inputs: Sequence[Arrays], theirs: S
     values = [gap for name, gap in found.items() if name != "gradient"]
     bridged = None if case.bridge is None else max(against(case.bridge).values())
     verdict = verdict_of(max(found.values()), bridged, case.tolerance)
-    return Finding(peer, place, case, max(values, default=float("nan")), found.get("gradient"), bridged, verdict)
+    return Finding(peer, place, case, max(values, default=None), found.get("gradient"), bridged, verdict)
 
 
 def verdict_of(gap: float, bridged: float | None, tolerance: float) -> str:
@@ -80,20 +79,27 @@ def verdict_of(gap: float, bridged: float | None, tolerance: float) -> str:
     return EXPLAINED if bridged is not None and bridged <= tolerance else UNEXPLAINED
 
 
-def table(findings: Sequence[Finding]) -> str:
-    """Markdown, one finding a row."""
-    lines = ["| peer | method | its code | loss | gradient | verdict | cause | follows the paper | after the cause |",
-             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
-    for each in findings:
-        cells = (each.peer, each.case.method, each.place, number(each.loss), number(each.gradient), each.verdict,
-                 each.case.cause, each.case.follows, number(each.bridged))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def tables(findings: Sequence[Finding]) -> str:
+    """Markdown: what differs, with its cause, and then what agrees."""
+    differ = [(each.peer, each.case.method, number(each.loss), number(each.gradient), each.verdict, each.case.cause,
+               each.case.follows, number(each.bridged), each.place)
+              for each in findings if each.verdict != AGREES]
+    agree = [(each.peer, each.case.method, number(each.loss), number(each.gradient), each.place)
+             for each in findings if each.verdict == AGREES]
+    return "\n\n".join([
+        markdown(("peer", "method", "loss", "gradient", "verdict", "cause", "as the paper", "after the cause", "code"),
+                 differ),
+        markdown(("peer", "method", "loss", "gradient", "code"), agree)])
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows))
 
 
 def number(value: float | None) -> str:
-    """Two digits; empty for None and NaN."""
-    return "" if value is None or np.isnan(value) else f"{value:.1e}"
+    """Two digits; empty for None."""
+    return "" if value is None else f"{value:.1e}"
 
 
 def summary(findings: Sequence[Finding]) -> str:

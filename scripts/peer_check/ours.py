@@ -1,6 +1,10 @@
-"""Our numbers for the inputs of the cross-check, in float64: each function here makes one from an `Arrays` dict."""
+"""Our numbers for the inputs of the cross-check, in float64: each function here makes one from an `Arrays` dict.
+
+What is masked in a number (numpy.ma) is not compared.
+"""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -57,8 +61,8 @@ def whole_sequence(surrogate: Surrogate) -> Numbers:
 
 
 def gradient_only(numbers: Numbers) -> Numbers:
-    """The same, its loss NaN (not compared): for losses that differ by what has no gradient."""
-    return lambda arrays: numbers(arrays) | {"loss": np.asarray(np.nan)}
+    """The same without its loss: for losses that differ by what has no gradient."""
+    return lambda arrays: {"gradient": numbers(arrays)["gradient"]}
 
 
 def kl(estimator: str) -> Numbers:
@@ -80,7 +84,7 @@ def critic(clip: float) -> Numbers:
 
 def estimate(estimator: Callable[[AdvantageInputs], Advantages], rewards: str = "rewards", *, group: int,
              compared: str | None = None) -> Numbers:
-    """Advantages [N]; with `compared`, NaN (not compared) on the rows of its constant groups or its masked tokens."""
+    """Advantages; `compared`: None everywhere, "varied" outside constant groups, "tokens" on tokens of answers only."""
     def numbers(arrays: Arrays) -> Arrays:
         mask = jnp.asarray(arrays["mask"])
         rows = len(mask)
@@ -91,9 +95,20 @@ def estimate(estimator: Callable[[AdvantageInputs], Advantages], rewards: str = 
         found = estimator(given)
         named = {"advantages": found.values} if found.returns is None else {
             "advantages": found.values, "returns": found.returns}
-        keep = {None: np.True_, "tokens": arrays["mask"], "varied": np.repeat(
-            np.ptp(arrays[rewards].reshape(-1, group), axis=1) > 0, group)}[compared]
-        return {name: np.where(keep, value, np.nan) for name, value in named.items()}
+        varied = np.repeat(np.ptp(arrays[rewards].reshape(-1, group), axis=1) > 0, group)
+        keep = {None: np.True_, "tokens": arrays["mask"], "varied": varied}[compared]
+        return {name: only(value, keep) for name, value in named.items()}
+
+    return in_float64(numbers)
+
+
+def mismatch(level: str, **options: Any) -> Numbers:
+    """Weights for a sampler whose log-probabilities are `ref_logp`: [N, T] of answers' tokens, or [N, 1]."""
+    def numbers(arrays: Arrays) -> Arrays:
+        mask = jnp.asarray(arrays["mask"])
+        weights = losses.importance_weights(jnp.asarray(arrays["old_logp"]), jnp.asarray(arrays["ref_logp"]), mask,
+                                            level=level, **options)
+        return {"weights": weights[:, :1] if level == "sequence" else only(weights, arrays["mask"])}
 
     return in_float64(numbers)
 
@@ -158,11 +173,16 @@ def kto(**options: float) -> Numbers:
     return lambda arrays: differentiated(loss, arrays["pair_logp"], arrays)
 
 
+def only(values: jax.Array, keep: np.ndarray) -> np.ma.MaskedArray:
+    """The values, of which those outside `keep` are not compared."""
+    return np.ma.array(np.asarray(values), mask=~np.broadcast_to(keep, np.shape(values)))
+
+
 def in_float64(numbers: Numbers) -> Numbers:
     """The same, computed in float64."""
     def computed(arrays: Arrays) -> Arrays:
         with jax.enable_x64(True):
-            return {name: np.asarray(value) for name, value in numbers(arrays).items()}
+            return {name: np.ma.asanyarray(value) for name, value in numbers(arrays).items()}
 
     return computed
 

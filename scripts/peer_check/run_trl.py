@@ -124,36 +124,42 @@ def rloo_loss(inputs, settings):
     return differentiated(policy(grpo_options(RLOOTrainer, settings), inputs, settings, logp), logp)
 
 
-def advantages(trainer, inputs, settings):
-    """The advantages that a trainer computes from the inputs' rewards, its sampling replaced by fixed tokens."""
+def rollout(trainer, inputs, settings):
+    """What a trainer makes of sampled answers before its loss, its sampler and its reward functions replaced."""
     rewards = torch.tensor(inputs[settings["rewards"]].reshape(len(inputs["mask"]), -1))
-    parts = rewards.shape[1]
-    scale = settings.get("config", {}).get("scale_rewards", "group")
+    parts, options, old = rewards.shape[1], settings.get("config", {}), tensor(inputs["old_logp"])
     arguments = SimpleNamespace(per_device_train_batch_size=1, steps_per_generation=1, report_to=[],
                                 gradient_accumulation_steps=1, gradient_checkpointing_kwargs=None)
-    made = bare(
-        trainer, args=arguments, state=SimpleNamespace(global_step=0), environment_factories=None, tools=None,
-        environments=None, _tokenizer=SimpleNamespace(pad_token_id=0), pad_to_multiple_of=None,
-        mask_truncated_completions=False, num_iterations=1, use_vllm=False, beta=0.0, reward_clip_range=None,
-        num_generations=settings["group"], reward_func_names=["reward"] * parts, reward_funcs=[None] * parts,
-        reward_weights=torch.ones(parts), scale_rewards=scale, normalize_advantages=False,
-        multi_objective_aggregation="sum_then_normalize" if parts == 1 else "normalize_then_sum",
-        _logs=defaultdict(list, rewards=defaultdict(list)), _pending_extra_logs={}, _pending_metrics={},
-        _calculate_rewards=lambda *_: rewards.clone(),
-        _get_per_token_logps_and_entropies=lambda *_, **__: (torch.zeros(len(rewards), 1), None, None))
-    tokens = [[1]] * len(rewards)
-    sampled = (tokens, tokens, None, tokens, None, {}, None, None) if trainer is GRPOTrainer else (tokens,) * 3
-    made._generate = lambda _: sampled
-    output = made._generate_and_score_completions([{"prompt": "p"}] * len(rewards))
-    return {"advantages": output["advantages"].numpy()}
+    common = {
+        "args": arguments, "state": SimpleNamespace(global_step=0), "_tokenizer": SimpleNamespace(pad_token_id=0),
+        "environment_factories": None, "tools": None, "environments": None, "pad_to_multiple_of": None,
+        "mask_truncated_completions": False, "num_iterations": 1, "use_vllm": False, "beta": 0.0,
+        "num_generations": settings["group"], "reward_func_names": ["reward"] * parts, "reward_funcs": [None] * parts,
+        "reward_weights": torch.ones(parts), "scale_rewards": "group", "normalize_advantages": False,
+        "multi_objective_aggregation": "sum_then_normalize" if parts == 1 else "normalize_then_sum",
+        "reward_clip_range": None, "vllm_importance_sampling_correction": True,
+        "_logs": defaultdict(list, rewards=defaultdict(list)), "_pending_extra_logs": {}, "_pending_metrics": {},
+        "_calculate_rewards": lambda *_: rewards.clone(),
+        "_get_per_token_logps_and_entropies": lambda *_, **__: (old, None, None)}
+    made = bare(trainer, **common | options)
+    answers = [[1] * int(length) for length in inputs["mask"].sum(axis=1)]
+    sampler = [row[:len(answer)].tolist() for row, answer in zip(inputs["ref_logp"], answers, strict=True)]
+    prompts = [[1]] * len(answers)
+    sampled = (prompts, answers, None, answers, sampler, {}, None, None)
+    made._generate = lambda _: sampled if trainer is GRPOTrainer else (prompts, answers, answers)
+    return made._generate_and_score_completions([{"prompt": "p"}] * len(answers))
 
 
 def grpo_advantages(inputs, settings):
-    return advantages(GRPOTrainer, inputs, settings)
+    return {"advantages": rollout(GRPOTrainer, inputs, settings)["advantages"].numpy()}
 
 
 def rloo_advantages(inputs, settings):
-    return advantages(RLOOTrainer, inputs, settings)
+    return {"advantages": rollout(RLOOTrainer, inputs, settings)["advantages"].numpy()}
+
+
+def mismatch(inputs, settings):
+    return {"weights": rollout(GRPOTrainer, inputs, settings)["importance_sampling_ratio"].numpy()}
 
 
 def sequence_batch(mask):
@@ -234,6 +240,7 @@ CASES = {
     "rloo_loss": (rloo_loss, RLOOTrainer._compute_loss),
     "grpo_advantages": (grpo_advantages, GRPOTrainer._generate_and_score_completions),
     "rloo_advantages": (rloo_advantages, RLOOTrainer._generate_and_score_completions),
+    "mismatch": (mismatch, GRPOTrainer._generate_and_score_completions),
     "dpo_loss": (dpo_loss, DPOTrainer._compute_loss),
     "kto_loss": (kto_loss, KTOTrainer._compute_loss),
     "orpo_loss": (orpo_loss, ORPOTrainer.get_batch_loss_metrics),
