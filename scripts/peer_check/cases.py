@@ -52,7 +52,8 @@ class Case:
 SUMS = "sequence_mean_token_sum"
 CLIP = partial(losses.clipped, clip_low=0.2, clip_high=0.2)
 WIDE = {"clip_low": 0.2, "clip_high": 0.2}
-ALL_ROWS = ("averages over all rows, an answer without a token included; ours over those with a token", "not said")
+ALL_ROWS = ("averages over all rows, an answer without a token included, grpo_trainer.py:3154 and 3164; ours over "
+            "those with a token", "not said")
 
 
 def page(name: str, options: dict[str, Any] | None = None, **changes: Any) -> Numbers:
@@ -104,7 +105,8 @@ TRL_POLICY = (
     _grpo("GRPO, KL 0.04, no correction", page("grpo", kl=0.04), loss_type="grpo", beta=0.04,
           use_bias_correction_kl=False),
     _grpo("GRPO, KL 0.04, TRL's default", page("grpo", kl=0.04),
-          "use_bias_correction_kl is on by default: k3 times the ratio (`corrected` here), grpo_trainer.py:3104",
+          "use_bias_correction_kl is on by default: k3 times the ratio (`corrected` here, arXiv 2512.02556), "
+          "grpo_trainer.py:3104",
           "ours",
           page("grpo", kl=0.04, corrected=True), loss_type="grpo", beta=0.04),
     _grpo("DAPO", page("ppo", {"clip_high": 0.28}), loss_type="dapo",
@@ -118,7 +120,7 @@ TRL_POLICY = (
     _grpo("GSPO, clip 0.2", page("gspo", WIDE), loss_type="grpo",
           importance_sampling_level="sequence"),
     _grpo("GSPO, TRL's default averaging", page("gspo", WIDE),
-          "loss_type is dapo unless set, so sequences weigh by length, grpo_trainer.py:3168", "ours",
+          "loss_type is dapo unless set, so sequences weigh by length, grpo_config.py:801", "ours",
           page("gspo", WIDE, aggregation="token_mean"), importance_sampling_level="sequence"),
     _grpo("CISPO, cap 5", page("cispo"), loss_type="cispo", epsilon_high=5.0),
     _grpo("CISPO, TRL's default cap", page("cispo"),
@@ -132,12 +134,13 @@ TRL_POLICY = (
     _grpo("LUSPO", page("luspo"), loss_type="luspo", importance_sampling_level="sequence", epsilon=2e-3,
           epsilon_high=2.5e-3),
     _grpo("LUSPO, clip 0.2, TRL's default level", page("luspo", WIDE),
-          "importance_sampling_level is token unless set: PPO's clip under LUSPO's sum, grpo_trainer.py:3083", "ours",
+          "importance_sampling_level is token unless set: PPO's clip under LUSPO's sum, grpo_config.py:760", "ours",
           ours.policy(CLIP, SUMS), loss_type="luspo"),
     _grpo("VESPO", page("vespo"), loss_type="vespo"),
     _grpo("GMPO", page("gmpo"), function="gmpo_loss", epsilon=0.4),
     _grpo("GMPO, one answer empty", page("gmpo", mask="mask_empty"),
-          ALL_ROWS[0] + "; its empty answer counts as ratio 1 in the value, gmpo_trainer.py:102 and 120", "not said",
+          "averages over all rows, and an empty answer counts as ratio 1 in the value, gmpo_trainer.py:120 and 102; "
+          "ours over those with a token", "not said",
           ours.gradient_only(page("gmpo", mask="mask_empty", denominator=N)), function="gmpo_loss", epsilon=0.4,
           mask="mask_empty"),
     _grpo("dual clip 4 (TRL's delta)", page("ppo", {"dual_clip": 4.0}), loss_type="bnpo", delta=4.0),
@@ -235,6 +238,9 @@ TUNIX_POLICY = (
     _tunix("Dr. GRPO", "grpo_loss", _loss("dr_grpo", beta=0.0), page("dr_grpo"),
            f"divides by the batch's width ({T} here), not by the longest answer allowed ({LONGEST}), common.py:568",
            "ours", page("dr_grpo", max_length=T)),
+    _tunix("Dr. GRPO, tunix's default", "grpo_loss", _loss("dr_grpo"), page("dr_grpo"),
+           "as above, and it inherits GRPO's KL of 0.04 by k1, which the method does without, grpo_learner.py:95",
+           "ours", page("dr_grpo", max_length=T, kl=0.04, estimator="k1")),
     _tunix("GSPO", "grpo_loss", _loss("grpo", beta=0.0, loss_algo="gspo-token"),
            page("gspo", WIDE)),
     _tunix("seq-mean-token-sum", "grpo_loss", _loss("grpo", beta=0.0, loss_agg_mode="seq-mean-token-sum"),
