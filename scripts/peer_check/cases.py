@@ -106,9 +106,7 @@ TRL_POLICY = (
           use_bias_correction_kl=False),
     _grpo("GRPO, KL 0.04, TRL's default", page("grpo", kl=0.04),
           "use_bias_correction_kl is on by default: k3 times the ratio (`corrected` here, arXiv 2512.02556), "
-          "grpo_trainer.py:3104",
-          "ours",
-          page("grpo", kl=0.04, corrected=True), loss_type="grpo", beta=0.04),
+          "grpo_trainer.py:3104", "ours", page("grpo", kl=0.04, corrected=True), loss_type="grpo", beta=0.04),
     _grpo("DAPO", page("ppo", {"clip_high": 0.28}), loss_type="dapo",
           epsilon_high=0.28),
     _grpo("Dr. GRPO", page("dr_grpo"), loss_type="dr_grpo"),
