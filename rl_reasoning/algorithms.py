@@ -124,7 +124,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         "Proximal Policy Optimization, arXiv 1707.06347", use(advantages.gae, discount=1.0, gae_lambda=1.0),
         use(losses.clipped, clip_low=0.2, clip_high=0.2), needs=("values",), critic=Critic(coefficient=1.0, rate=10.0)),
     "rloo": Algorithm(
-        "Back to Basics, arXiv 2402.14740", use(advantages.rloo), use(losses.reinforce)),
+        "Back to Basics, arXiv 2402.14740", use(advantages.rloo), use(losses.reinforce),
+        aggregation="sequence_mean_token_sum"),
     "reinforce_plus_plus": Algorithm(
         "REINFORCE++, arXiv 2501.03262", use(advantages.reinforce_plus_plus, discount=1.0),
         use(losses.clipped, clip_low=0.2, clip_high=0.2)),

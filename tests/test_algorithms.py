@@ -2,6 +2,8 @@
 
 import inspect
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -128,3 +130,20 @@ def test_the_table_has_a_line_for_every_algorithm():
     assert [line.split()[0] for line in lines[1:]] == list(ALGORITHMS)
     assert "signed(positive_weight=0.1)" in next(line for line in lines if line.startswith("w_reinforce"))
     assert "plan_refill=10" in next(line for line in lines if line.startswith("dapo"))
+
+
+def test_rloo_is_its_papers_gradient_whatever_the_lengths():
+    """The mean over answers of -A times the gradient of the answer's log-probability, a sum over its tokens."""
+    entry, lengths = ALGORITHMS["rloo"], np.array([1, 4, 2, 3])
+    mask, groups = np.arange(4) < lengths[:, None], np.zeros(4, int)
+    rewards = np.array([1.0, 0.0, 0.25, 0.5])
+    advantage = entry.advantage(AdvantageInputs(rewards, groups, lengths, mask)).values
+
+    def loss(logp):
+        inputs = losses.SurrogateInputs(logp=logp, old_logp=jnp.zeros((4, 4)), mask=mask, groups=groups,
+                                        rewards=rewards, advantages=jnp.broadcast_to(advantage[:, None], (4, 4)))
+        return losses.reduce(entry.surrogate(inputs), entry.aggregation, max_length=9)
+
+    gradient = jax.grad(loss)(jnp.zeros((4, 4)))
+    leave_one_out = rewards - (rewards.sum() - rewards) / 3
+    np.testing.assert_allclose(gradient, np.where(mask, -leave_one_out[:, None] / 4, 0), rtol=1e-6)

@@ -41,7 +41,8 @@ def make_lab(seed, *, algorithm="reinforce", steps=STEPS, task=None, objective=N
     config = DecoderConfig(tokenizer.vocabulary_size, layers=1, width=8, heads=2, kv_heads=1, head_dim=4, mlp=8)
     settings = {"prompts": 8, "samples": 8, "minibatches": 2, "max_tokens": 2,
                 "optimizer": Optimizer(learning_rate=0.03, warmup=0)} | rl
-    experiment = Experiment(seed=seed, algorithm=algorithm, objective=objective or {}, model=Model(layers=1), rl=RL(steps=steps, **settings),
+    experiment = Experiment(seed=seed, algorithm=algorithm, objective=objective or {}, model=Model(layers=1),
+                            rl=RL(steps=steps, **settings),
                             evaluation=Evaluation(problems=8, samples=16, batch=128))
     first = functools.partial(decoder.initialize, config, derive(seed, Role.INITIALIZE, 0))
     return Lab(experiment, task, Policy(config, tokenizer, 3), task.problems, task.problems, first)
