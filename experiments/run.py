@@ -33,10 +33,10 @@ def main(argv: list[str]) -> int:
 
 def run(experiment: Experiment) -> int:
     """Checks the algorithms' names and options, then runs; imports jax, so it comes after the cheap checks."""
-    from rl_reasoning import algorithms
+    from rl_reasoning import options
 
     if experiment.mode == "list":
-        print(algorithms.table())
+        print(options.table())
         return 0
     from rl_reasoning.loop import run_experiment
     from rl_reasoning.loop.experiment import BASE
@@ -44,7 +44,7 @@ def run(experiment: Experiment) -> int:
     compared = [name for name in experiment.compare if name != BASE]
     for name in compared if experiment.mode == "compare" else [experiment.algorithm]:
         try:
-            algorithms.resolve(name, experiment.objective)
+            options.check(name, options.resolve(name, experiment.objective), experiment.rl)
         except ValueError as error:
             raise edge.ConfigError(str(error)) from None
     return run_experiment(experiment)

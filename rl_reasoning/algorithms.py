@@ -1,22 +1,35 @@
-"""The one page: each method of the field is an advantage, a surrogate, and how tokens are averaged.
+"""The one page: each method of the field is an advantage, a surrogate, how tokens are averaged, and what it adds.
 
 To see how two methods differ, compare two entries. To add one, write its pure function in `advantages` or
-`losses`, its line here, and its closed-form test.
+`losses`, its line here, and its closed-form test. `rl_reasoning.options` changes an entry's options by name.
 """
 
 import dataclasses
-import difflib
 import functools
-import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+import math
+from collections.abc import Callable
 
 from rl_reasoning import advantages, losses
-from rl_reasoning.advantages import AdvantageInputs, Advantages
+from rl_reasoning.advantages import AdvantageInputs, Advantages, Shaping
 from rl_reasoning.losses import SurrogateInputs, Terms
 from rl_reasoning.losses.objective import Objective
+from rl_reasoning.losses.parts import Critic, Kl, Mismatch, TokenFilter
+from rl_reasoning.losses.surrogate import require
 
-Option = Callable[..., Any]
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a step's problems are drawn.
+
+    Attributes:
+      refill: groups whose rewards are all equal are dropped and more problems drawn, in at most so many further
+        rounds (dynamic sampling, arXiv 2503.14476, section 3.2); 0 takes the groups as they come.
+    """
+
+    refill: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.refill >= 0, "plan_refill", self.refill, "plan_refill >= 0", "Give the most further rounds.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +42,11 @@ class Algorithm:
       surrogate: the per-token loss, a function of `rl_reasoning.losses` with its options.
       aggregation: how tokens are averaged, see `rl_reasoning.losses.aggregate`.
       rewards: which rewards the method is defined on: "any", "binary" or "unit".
+      needs: fields of `AdvantageInputs` that the advantage reads beyond rewards, groups, lengths and mask.
       entropy: coefficient of an entropy bonus, per nat.
-      value: coefficient of the critic's loss; 0 has no critic.
-      value_clip: how far a value moves before its loss is clipped.
-      value_rate: the critic head's learning rate, as a multiple of the policy's.
+      supervised: coefficient of the likelihood of fully right answers (arXiv 2508.07629, section 3.3).
+      plan, shaping, kl, tokens, mismatch: see the records.
+      critic: None without one.
     """
 
     paper: str
@@ -40,14 +54,51 @@ class Algorithm:
     surrogate: Callable[[SurrogateInputs], Terms]
     aggregation: str = "token_mean"
     rewards: str = "any"
+    needs: tuple[str, ...] = ()
     entropy: float = 0.0
-    value: float = 0.0
-    value_clip: float = 0.5
-    value_rate: float = 1.0
+    supervised: float = 0.0
+    plan: Plan = Plan()
+    shaping: Shaping = Shaping()
+    kl: Kl = Kl()
+    tokens: TokenFilter = TokenFilter()
+    mismatch: Mismatch = Mismatch()
+    critic: Critic | None = None
 
-    def objective(self, max_length: int) -> Objective:
-        """What an update minimises. max_length: the most tokens of an answer."""
-        return Objective(self.surrogate, self.aggregation, max_length, self.entropy, self.value, self.value_clip)
+    def __post_init__(self) -> None:
+        for name in ("entropy", "supervised"):
+            value = getattr(self, name)
+            require(0 <= value < math.inf, name, value, f"0 <= {name} < inf", "Give 0 for none, or a weight.")
+        strict = self.rewards != "any"
+        require(not (strict and self.kl.in_reward), "kl_place", self.kl.place, "loss for this algorithm",
+                f"It is defined on {self.rewards} rewards, which a penalty would change.")
+        require(not strict or self.shaping.keeps_binary, "shaping", self.shaping,
+                "nothing that changes rewards, for this algorithm",
+                f"It is defined on {self.rewards} rewards: choose shaping_truncated=mask, or a truncated reward of 0.")
+
+    def objective(self, max_length: int, *, reference: bool) -> Objective:
+        """What an update minimises.
+
+        Args: max_length: the most tokens of an answer. reference: answers are scored under the reference policy.
+        """
+        return Objective(self.surrogate, self.aggregation, max_length, self.entropy, self.supervised, self.kl,
+                         self.tokens, self.critic, reference)
+
+    @property
+    def token_rewards(self) -> bool:
+        """Whether the advantage reads a reward for each token, such as a KL penalty."""
+        return _function(self.advantage) in advantages.TAKES_TOKEN_REWARDS
+
+    @property
+    def compares(self) -> bool:
+        """Whether an answer alone in its group teaches nothing."""
+        return (_function(self.advantage) in advantages.COMPARES
+                or (_function(self.surrogate) is losses.pacs and self.surrogate.keywords["coupling"] != "naive"))
+
+
+def _function(partial: Callable) -> Callable:
+    while isinstance(partial, functools.partial):
+        partial = partial.func
+    return partial
 
 
 use = functools.partial
@@ -71,18 +122,28 @@ ALGORITHMS: dict[str, Algorithm] = {
         use(losses.clipped, clip_low=0.2, clip_high=0.2), aggregation="sequence_mean_token_mean"),
     "ppo": Algorithm(
         "Proximal Policy Optimization, arXiv 1707.06347", use(advantages.gae, discount=1.0, gae_lambda=1.0),
-        use(losses.clipped, clip_low=0.2, clip_high=0.2), value=1.0, value_rate=10.0),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2), needs=("values",), critic=Critic(coefficient=1.0, rate=10.0)),
     "rloo": Algorithm(
-        "Back to Basics, arXiv 2402.14740", use(advantages.rloo), use(losses.reinforce)),
+        "Back to Basics, arXiv 2402.14740", use(advantages.rloo), use(losses.reinforce),
+        aggregation="sequence_mean_token_sum"),
     "reinforce_plus_plus": Algorithm(
         "REINFORCE++, arXiv 2501.03262", use(advantages.reinforce_plus_plus, discount=1.0),
         use(losses.clipped, clip_low=0.2, clip_high=0.2)),
     "reinforce_plus_plus_baseline": Algorithm(
         "REINFORCE++, arXiv 2501.03262", use(advantages.reinforce_plus_plus_baseline, ddof=1),
         use(losses.clipped, clip_low=0.2, clip_high=0.2)),
+    "remax": Algorithm(
+        "ReMax, arXiv 2310.10505", use(advantages.remax), use(losses.reinforce),
+        aggregation="sequence_mean_token_sum", needs=("greedy_rewards",)),
     "dr_grpo": Algorithm(
         "Understanding R1-Zero-like Training, arXiv 2503.20783", use(advantages.dr_grpo),
         use(losses.clipped, clip_low=0.2, clip_high=0.2), aggregation="sequence_sum_token_norm"),
+    "dapo": Algorithm(  # its soft penalty for long answers is shaping_overlong_buffer=TOKENS
+        "DAPO, arXiv 2503.14476", use(advantages.group_normalized, scale="group", epsilon=1e-6),
+        use(losses.clipped, clip_low=0.2, clip_high=0.28), plan=Plan(refill=10)),
+    "bnpo": Algorithm(  # the averaging of TRL's loss of that name
+        "DeepSeekMath, arXiv 2402.03300", use(advantages.group_normalized, scale="group", epsilon=1e-4),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2), aggregation="part_token_mean"),
     "gspo": Algorithm(
         "Group Sequence Policy Optimization, arXiv 2507.18071", use(advantages.group_normalized, scale="group"),
         use(losses.gspo, clip_low=3e-4, clip_high=4e-4), aggregation="sequence_mean_token_mean"),
@@ -112,6 +173,18 @@ ALGORITHMS: dict[str, Algorithm] = {
         use(losses.clipped, clip_low=0.2, clip_high=0.2)),
     "gpg": Algorithm(
         "Group Policy Gradient, arXiv 2504.02546", use(advantages.gpg, count="informative"), use(losses.reinforce)),
+    "otb": Algorithm(
+        "Optimal token baseline, of the verl library; optimality as in arXiv 2505.23585", use(advantages.otb),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2), needs=("old_logp", "sum_pi_squared")),
+    "gdpo": Algorithm(
+        "GDPO, arXiv 2601.05242", use(advantages.gdpo, component_weights=None),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2), needs=("reward_components",)),
+    "clip_cov": Algorithm(
+        "The Entropy Mechanism of RL, arXiv 2505.22617", use(advantages.group_normalized, scale="group"),
+        use(losses.clip_cov, clip_low=0.2, clip_high=0.2, fraction=2e-4, covariance_low=1.0, covariance_high=5.0)),
+    "kl_cov": Algorithm(
+        "The Entropy Mechanism of RL, arXiv 2505.22617", use(advantages.group_normalized, scale="group"),
+        use(losses.kl_cov, fraction=2e-4, penalty=0.1)),
     "sapo": Algorithm(
         "Soft Adaptive Policy Optimization, arXiv 2511.20347", use(advantages.group_normalized, scale="group"),
         use(losses.sapo, temperature_positive=1.0, temperature_negative=1.05), aggregation="sequence_mean_token_mean"),
@@ -125,78 +198,3 @@ ALGORITHMS: dict[str, Algorithm] = {
         "VESPO, arXiv 2602.10693", use(advantages.group_normalized, scale="group"),
         use(losses.vespo, positive_power=2.0, positive_decay=3.0, negative_power=3.0, negative_decay=2.0)),
 }
-
-
-def resolve(name: str, overrides: Mapping[str, Any]) -> Algorithm:
-    """The entry of a name, with some of its options changed.
-
-    Args:
-      overrides: option -> value; the options are the keywords of the entry's advantage and surrogate, and the
-        entry's own fields (see `options`).
-
-    Raises:
-      ValueError: no such algorithm, no such option, or a value that the option does not allow.
-    """
-    if name not in ALGORITHMS:
-        raise ValueError(f"algorithm={name!r} is not known; did you mean {_nearest(name, ALGORITHMS)}? There are "
-                         f"{', '.join(sorted(ALGORITHMS))}")
-    algorithm = ALGORITHMS[name]
-    known = options(algorithm)
-    for option, value in overrides.items():
-        if option not in known:
-            raise ValueError(f"objective.{option}={value!r}: {name} has no such option; did you mean "
-                             f"{_nearest(option, known)}? It takes {', '.join(sorted(known))}")
-        algorithm = _replace(algorithm, option, _coerce(name, option, known[option], value))
-    return algorithm
-
-
-def options(algorithm: Algorithm) -> dict[str, Any]:
-    """Every option of an entry with its value."""
-    own = {field.name: getattr(algorithm, field.name) for field in dataclasses.fields(algorithm)}
-    scalars = {name: value for name, value in own.items() if isinstance(value, (int, float, str)) and name != "paper"
-               and name != "rewards"}
-    return _keywords(algorithm.advantage) | _keywords(algorithm.surrogate) | scalars
-
-
-def table() -> str:
-    """All algorithms, one a line: advantage, surrogate, averaging, paper."""
-    rows = [("algorithm", "advantage", "surrogate", "averaging", "paper")]
-    rows += [(name, _call(entry.advantage), _call(entry.surrogate), entry.aggregation, entry.paper)
-             for name, entry in ALGORITHMS.items()]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]])
-                     for row in rows)
-
-
-def _keywords(function: Callable[..., Any]) -> dict[str, Any]:
-    """The keyword-only options of a function, those of a partial with the values it fixes."""
-    return {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY}
-
-
-def _replace(algorithm: Algorithm, option: str, value: Any) -> Algorithm:
-    for part in ("advantage", "surrogate"):
-        function = getattr(algorithm, part)
-        if option in _keywords(function):
-            return dataclasses.replace(algorithm, **{part: functools.partial(function, **{option: value})})
-    return dataclasses.replace(algorithm, **{option: value})
-
-
-def _coerce(name: str, option: str, default: Any, value: Any) -> Any:
-    """The value as the option's type; whole numbers are taken for fractions."""
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if default is not None and type(value) is not type(default):
-        raise ValueError(f"objective.{option}={value!r} of {name} must be a {type(default).__name__}, "
-                         f"such as {default!r}")
-    return value
-
-
-def _call(function: Callable[..., Any]) -> str:
-    if isinstance(function, functools.partial):
-        return f"{function.func.__name__}({', '.join(f'{k}={v}' for k, v in function.keywords.items())})"
-    return function.__name__
-
-
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    return max(known, key=lambda other: difflib.SequenceMatcher(None, name, other).ratio())

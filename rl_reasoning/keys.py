@@ -14,6 +14,7 @@ class Role(enum.IntEnum):
     ROLLOUT = 3
     EVALUATION = 4
     CONTROL = 5
+    UPDATE = 6
 
 
 def derive(seed: int | jax.Array, role: Role, step: int | jax.Array) -> jax.Array:

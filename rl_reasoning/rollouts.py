@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from rl_reasoning.models.decoder import DecoderConfig, Parameters
 from rl_reasoning.sampling.decode import generate
 from rl_reasoning.tasks import Task
 from rl_reasoning.tokenizers import Tokenizer
-from rl_reasoning.types import Completions, Outcome, Problem, Prompts, Rollouts
+from rl_reasoning.types import Completions, Outcome, Problem, Prompts, Rollouts, Verdict
 
 _answer_keys = jax.jit(keys.per_sample)
 
@@ -91,4 +91,26 @@ def verify(policy: Policy, task: Task, problems: Sequence[Problem], prompts: Pro
     verdicts = tuple(tuple(map(functools.partial(tasks.verify, task, problem), answers))
                      for problem, answers in zip(problems, texts, strict=True))
     rewards = np.asarray([[verdict.reward for verdict in row] for row in verdicts], np.float32)
-    return Rollouts(tuple(problems), prompts, completions, texts, verdicts, rewards)
+    return Rollouts(tuple(problems), prompts, completions, texts, verdicts, rewards, _components(verdicts))
+
+
+def _components(verdicts: Sequence[Sequence[Verdict]]) -> np.ndarray:
+    """[P, n, K]: each verdict's parts, in the order of the first one's names.
+
+    Raises:
+      ValueError: two scorable verdicts name different parts.
+    """
+    parts = [[_parts(verdict) if verdict.scorable else None for verdict in row] for row in verdicts]
+    names = next((tuple(found) for row in parts for found in row if found is not None), ("reward", "format"))
+    for found in (found for row in parts for found in row if found is not None):
+        if set(found) != set(names):
+            raise ValueError(f"a verdict has the reward components {sorted(found)}, another {sorted(names)}: give "
+                             "every verdict of a task the same")
+    return np.asarray([[[np.nan if found is None else found[name] for name in names] for found in row]
+                       for row in parts], np.float32)
+
+
+def _parts(verdict: Verdict) -> Mapping[str, float]:
+    if verdict.components is not None:
+        return verdict.components
+    return {"reward": verdict.reward, "format": float(verdict.outcome != Outcome.UNPARSABLE)}

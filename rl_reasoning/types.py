@@ -10,7 +10,7 @@ R packed rows, L row length.
 import dataclasses
 import enum
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,6 +68,8 @@ class Verdict:
       reward: 1.0 right, 0.0 wrong or unparsable, in between when partial, NaN when unscorable.
       answer: the answer that was read from the text, or None.
       reason: one sentence saying why.
+      components: the parts of a composed reward by name, for algorithms that weigh several (`advantages.gdpo`);
+        None stands for the reward itself and whether an answer could be read.
       second: what a second verifier found, where one was asked; it changes nothing but a count.
     """
 
@@ -75,6 +77,7 @@ class Verdict:
     reward: float
     answer: str | None
     reason: str
+    components: Mapping[str, float] | None = None
     second: Outcome | None = None
 
     @property
@@ -123,6 +126,7 @@ class Rollouts:
       texts: [P][n] decoded answers (derived for people and verifiers; never encoded again).
       verdicts: [P][n].
       rewards: [P, n] float32; NaN where unscorable.
+      components: [P, n, K] float32, the parts of the rewards; NaN where unscorable.
     """
 
     problems: tuple[Problem, ...]
@@ -131,3 +135,31 @@ class Rollouts:
     texts: tuple[tuple[str, ...], ...]
     verdicts: tuple[tuple[Verdict, ...], ...]
     rewards: np.ndarray
+    components: np.ndarray
+
+    @property
+    def truncated(self) -> np.ndarray:
+        """[P, n] bool: the answer ran out of room."""
+        return self.completions.stop_reasons == StopReason.LENGTH
+
+    def take(self, rows: np.ndarray) -> "Rollouts":
+        """Some of the problems with their answers. rows: int indices."""
+        def pick(items: tuple) -> tuple:
+            return tuple(items[row] for row in rows)
+
+        return Rollouts(pick(self.problems), Prompts(*(array[rows] for array in self.prompts)),
+                        Completions(*(array[rows] for array in self.completions)), pick(self.texts),
+                        pick(self.verdicts), self.rewards[rows], self.components[rows])
+
+
+def join(parts: Sequence[Rollouts]) -> Rollouts:
+    """The problems of several rollouts of the same shapes, one after another."""
+    def chain(name: str) -> tuple:
+        return tuple(item for part in parts for item in getattr(part, name))
+
+    def stack(name: str) -> tuple:
+        return tuple(map(np.concatenate, zip(*(getattr(part, name) for part in parts), strict=True)))
+
+    return Rollouts(chain("problems"), Prompts(*stack("prompts")), Completions(*stack("completions")), chain("texts"),
+                    chain("verdicts"), np.concatenate([part.rewards for part in parts]),
+                    np.concatenate([part.components for part in parts]))

@@ -11,7 +11,7 @@ Expected, over three seeds, in percent (lowest and highest seed): base Pass@1 23
 W-REINFORCE 31.5 to 32.6, NSR 31.3 to 32.1, PSR 33.5 to 35.9, GRPO 33.9 to 35.3, PPO 33.6 to 35.0. Pass@256 stays
 within noise of the base's 98 to 100.
 
-Presets after the colon: compare; smoke and smoke_compare, every stage at toy size; list, the algorithms.
+Presets after the colon: compare; every, all algorithms there are; smoke and smoke_compare, every stage at toy size; list, the algorithms.
 """
 
 from ml_collections import ConfigDict
@@ -66,6 +66,15 @@ def compare(config: ConfigDict) -> None:
     config.evaluation.every = 35  # a point half-way, for the picture of Pass@256 against Pass@1
 
 
+def every(config: ConfigDict) -> None:
+    """One base, and every algorithm of the page from it: about two minutes each."""
+    from rl_reasoning.algorithms import ALGORITHMS
+
+    config.name = "countdown-every"
+    config.mode = "compare"
+    config.compare = ("base", *ALGORITHMS)
+
+
 def smoke(config: ConfigDict) -> None:
     """Every stage at toy size: shows that all of it runs, and nothing about learning."""
     config.name += "-smoke"
@@ -110,5 +119,5 @@ def list_algorithms(config: ConfigDict) -> None:
     config.mode = "list"
 
 
-PRESETS = {"": lambda config: None, "compare": compare, "smoke": smoke, "smoke_compare": smoke_compare,
-           "list": list_algorithms}
+PRESETS = {"": lambda config: None, "compare": compare, "every": every, "smoke": smoke,
+           "smoke_compare": smoke_compare, "list": list_algorithms}

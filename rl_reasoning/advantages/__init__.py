@@ -5,12 +5,19 @@ from rl_reasoning.advantages.group import dr_grpo, gdpo, gpg, group_normalized, 
 from rl_reasoning.advantages.optimal_baseline import otb
 from rl_reasoning.advantages.outcome import outcome, raft, remax
 from rl_reasoning.advantages.per_token import gae, reinforce_plus_plus, reinforce_plus_plus_baseline, whiten
-from rl_reasoning.advantages.shaping import overlong_penalty
+from rl_reasoning.advantages.shaping import Shaping, informative, overlong_penalty
 from rl_reasoning.advantages.signed import negative_only, positive_only, signed
 
+# Estimators that read a reward for each token, and those to which an answer alone in its group says nothing.
+TAKES_TOKEN_REWARDS = (gae, otb, reinforce_plus_plus, reinforce_plus_plus_baseline)
+COMPARES = (dr_grpo, gdpo, gpg, group_normalized, grpo_passk, opo, otb, reinforce_plus_plus_baseline, rloo)
+
 __all__ = [
+    "COMPARES",
+    "TAKES_TOKEN_REWARDS",
     "AdvantageInputs",
     "Advantages",
+    "Shaping",
     "check_rewards",
     "dr_grpo",
     "gae",
@@ -18,6 +25,7 @@ __all__ = [
     "gpg",
     "group_normalized",
     "grpo_passk",
+    "informative",
     "negative_only",
     "opo",
     "otb",

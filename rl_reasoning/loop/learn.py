@@ -1,19 +1,26 @@
 """From scored answers to the arrays of the updates: rewards to advantages, answers to packed mini-batches."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
 import numpy as np
 
+from rl_reasoning import losses
 from rl_reasoning.advantages import AdvantageInputs, Advantages, check_rewards
 from rl_reasoning.algorithms import Algorithm
 from rl_reasoning.config import RL
+from rl_reasoning.loop.collect import Collected
+from rl_reasoning.losses.kl import ESTIMATORS
+from rl_reasoning.losses.surrogate import clamp_log_ratio
+from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.rollouts import Policy
 from rl_reasoning.training.batch import Answers, TrainBatch, minibatches
 from rl_reasoning.training.update import Scores
 from rl_reasoning.types import Rollouts
 
-Critic = Callable[[TrainBatch], Scores]
+Score = Callable[[dict[str, Parameters], TrainBatch], Scores]
 
 
 def row_length(policy: Policy, rl: RL) -> int:
@@ -21,58 +28,152 @@ def row_length(policy: Policy, rl: RL) -> int:
     return rl.row_length or policy.prompt_tokens + rl.samples * rl.max_tokens
 
 
-def make_advantages(algorithm: Algorithm) -> Callable[[AdvantageInputs], Advantages]:
-    """The algorithm's estimator, compiled."""
-    return jax.jit(algorithm.advantage)
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """Turns a step's answers into mini-batches, by one algorithm.
+
+    Attributes:
+      length: tokens of a packed row.
+      score: scores a packed batch under any parameters.
+      estimate: the algorithm's advantages, compiled.
+      correct: the algorithm's mismatch correction, compiled.
+    """
+
+    algorithm: Algorithm
+    rl: RL
+    length: int
+    score: Score
+    estimate: Callable[[AdvantageInputs], Advantages]
+    correct: Callable[..., tuple[jax.Array, jax.Array]]
+
+    def answers(self, collected: Collected, parameters: dict[str, Parameters], reference: Parameters | None,
+                kl_coefficient: float, rng: np.random.Generator) -> Answers:
+        """Every answer of a step with what the updates read of it (`training.batch.TrainBatch`).
+
+        Args:
+          parameters: the current ones. reference: those of the reference policy; None without it.
+          kl_coefficient: of a penalty inside the reward.
+          rng: shuffles the rewards where the settings ask for that control.
+
+        Raises:
+          ValueError: a reward on which the algorithm is not defined.
+        """
+        if self.rl.shuffle_rewards:
+            collected = dataclasses.replace(collected, rollout=_shuffled(collected.rollout, rng))
+        rewards, truncated = self._shaped(collected.rollout), collected.rollout.truncated.ravel()
+        answers = scored_answers(collected.rollout, rewards)
+        answers = self._scored(answers, parameters, reference)
+        found, returns = self._advantages(answers, rewards, collected, kl_coefficient)
+        kept = self.algorithm.shaping.kept(rewards, answers.groups, truncated) & ~collected.uniform[answers.groups]
+        return self._weighted(answers, found, returns, kept)
+
+    def updates(self, answers: Answers, rng: np.random.Generator) -> list[TrainBatch]:
+        """The packed mini-batches of all epochs, each epoch in its own random order of whole groups."""
+        groups, rl = len(answers.prompt_lengths), self.rl
+        return [batch for _ in range(rl.epochs) for batch in minibatches(
+            answers, rl.minibatches, rl.microbatches, self.length, order=rng.permutation(groups))]
+
+    def whole(self, answers: Answers) -> TrainBatch:
+        """All answers in their own order, as micro-batches of the size that updates use."""
+        [batch] = minibatches(answers, 1, self.rl.minibatches * self.rl.microbatches, self.length, order=None)
+        return batch
+
+    def _shaped(self, rollout: Rollouts) -> np.ndarray:
+        """[N] rewards."""
+        shaped = self.algorithm.shaping.rewards(rollout.rewards.ravel(), rollout.completions.lengths.ravel(),
+                                                rollout.truncated.ravel(), self.rl.max_tokens)
+        if self.algorithm.rewards != "any":
+            check_rewards(shaped, kind=self.algorithm.rewards)
+        return shaped
+
+    def _scored(self, answers: Answers, parameters: dict[str, Parameters], reference: Parameters | None) -> Answers:
+        """The answers with all that a forward pass before the updates can say, where anything reads it."""
+        algorithm, batch = self.algorithm, self.whole(answers)
+        real, extras = batch.lengths > 0, {}
+        if algorithm.critic or algorithm.mismatch.on or "sum_pi_squared" in algorithm.needs:
+            scores = jax.tree.map(lambda x: np.asarray(x)[real], self.score(parameters, batch))
+            extras |= {"values": scores.values, "collision": scores.collision, "own_logprobs": scores.logp}
+        if reference is not None:
+            extras["ref_logprobs"] = np.asarray(self.score({"policy": reference}, batch).logp)[real]
+        return _with(answers, extras)
+
+    def _advantages(self, answers: Answers, rewards: np.ndarray, collected: Collected,
+                    kl_coefficient: float) -> tuple[Advantages, np.ndarray]:
+        """Advantages, and the critic's targets [N, T]."""
+        mask, extras, needs = answers.mask, answers.extras, self.algorithm.needs
+        token_rewards = None
+        if self.algorithm.kl.in_reward:
+            token_rewards = -kl_coefficient * _distance(extras, mask, self.algorithm.kl.estimator)
+            if not self.algorithm.token_rewards:
+                rewards, token_rewards = rewards + token_rewards.sum(axis=1), None
+        given = {
+            "values": lambda: extras["values"],
+            "greedy_rewards": lambda: np.repeat(collected.greedy, self.rl.samples),
+            "reward_components": lambda: collected.rollout.components.reshape(len(rewards), -1),
+            "old_logp": lambda: extras["own_logprobs"],
+            "sum_pi_squared": lambda: extras["collision"],
+        }
+        found = jax.device_get(self.estimate(AdvantageInputs(
+            rewards=rewards, groups=answers.groups, lengths=answers.lengths, mask=mask, token_rewards=token_rewards,
+            **{name: given[name]() for name in needs})))
+        return found, extras["values"] if found.returns is None else found.returns
+
+    def _weighted(self, answers: Answers, found: Advantages, returns: np.ndarray, kept: np.ndarray) -> Answers:
+        """The answers with advantages, weights and corrections, token by token."""
+        mask, extras = answers.mask, dict(answers.extras)
+        values = found.values if found.values.ndim == 2 else np.repeat(found.values[:, None], mask.shape[1], axis=1)
+        weights, scale = mask * (found.weights * kept)[:, None], mask.astype(np.float32)
+        if self.algorithm.mismatch.on:
+            scale, keep = jax.device_get(self.correct(extras["own_logprobs"], extras["old_logprobs"], mask))
+            weights, extras["old_logprobs"] = weights * keep, extras["own_logprobs"]
+        return _with(answers, extras | {
+            "advantages": np.where(mask, values, 0).astype(np.float32), "weights": weights.astype(np.float32),
+            "scale": scale, "returns": returns})
 
 
-def scored_answers(rollouts: Rollouts, rewards: np.ndarray) -> Answers:
-    """Every answer with its reward and the log-probabilities it was sampled with; no advantages yet."""
-    completions, (count, samples) = rollouts.completions, rewards.shape
+def make_learner(algorithm: Algorithm, rl: RL, length: int, score: Score) -> Learner:
+    """Compiles nothing yet: functions are compiled at their first call."""
+    return Learner(algorithm, rl, length, score, jax.jit(algorithm.advantage),
+                   jax.jit(functools.partial(algorithm.mismatch.corrections)))
+
+
+def next_kl_coefficient(algorithm: Algorithm, coefficient: float, kl: float, answers: int) -> float:
+    """The penalty's coefficient after a step. kl: nats a token. answers: how many the step had."""
+    if not algorithm.kl.target:
+        return coefficient
+    return losses.adaptive_kl_coefficient(coefficient, kl, target=algorithm.kl.target, steps=answers,
+                                          horizon=algorithm.kl.horizon)
+
+
+def scored_answers(rollout: Rollouts, rewards: np.ndarray) -> Answers:
+    """Every answer with its reward and the log-probabilities it was sampled with; nothing counts yet.
+
+    Args: rewards: [N], NaN where unscorable.
+    """
+    completions, (count, samples) = rollout.completions, rollout.rewards.shape
     ids = completions.ids.reshape(count * samples, -1)
     zeros = np.zeros(ids.shape, np.float32)
-    flat = rewards.ravel()
-    scorable = np.isfinite(flat)
+    extras = dict.fromkeys(("advantages", "weights", "ref_logprobs", "values", "returns"), zeros)
     return Answers(
-        rollouts.prompts.ids, rollouts.prompts.lengths, np.repeat(np.arange(count, dtype=np.int32), samples), ids,
+        rollout.prompts.ids, rollout.prompts.lengths, np.repeat(np.arange(count, dtype=np.int32), samples), ids,
         completions.lengths.ravel().astype(np.int32),
-        extras={"old_logprobs": completions.logprobs.reshape(ids.shape), "advantages": zeros,
-                "weights": scorable.astype(np.float32), "rewards": np.where(scorable, flat, 0).astype(np.float32),
-                "values": zeros, "returns": zeros})
+        extras=extras | {"old_logprobs": completions.logprobs.reshape(ids.shape), "scale": np.ones_like(zeros),
+                         "rewards": np.nan_to_num(rewards, nan=0.0).astype(np.float32)})
 
 
-def with_advantages(answers: Answers, rewards: np.ndarray, algorithm: Algorithm,
-                    estimate: Callable[[AdvantageInputs], Advantages], values: np.ndarray | None) -> Answers:
-    """The answers with what the algorithm makes of their rewards.
-
-    Args:
-      rewards: [P, n], NaN where unscorable.
-      values: [N, T], the critic's, or None without a critic.
-
-    Raises:
-      ValueError: a reward on which the algorithm is not defined.
-    """
-    if algorithm.rewards != "any":
-        check_rewards(rewards, kind=algorithm.rewards)
-    mask = np.arange(answers.ids.shape[1]) < answers.lengths[:, None]
-    found = jax.device_get(estimate(AdvantageInputs(
-        rewards=rewards.ravel(), groups=answers.groups, lengths=answers.lengths, mask=mask, values=values)))
-    per_token = found.values if found.values.ndim == 2 else np.repeat(found.values[:, None], mask.shape[1], axis=1)
-    extras = answers.extras | {"advantages": np.where(mask, per_token, 0).astype(np.float32), "weights": found.weights}
-    if values is not None:
-        extras |= {"values": values, "returns": found.returns}
-    return Answers(**{**vars(answers), "extras": extras})
+def _shuffled(rollout: Rollouts, rng: np.random.Generator) -> Rollouts:
+    """The same answers with each other's rewards: a control that must not learn."""
+    count, samples, parts = rollout.components.shape
+    order = rng.permutation(count * samples)
+    return dataclasses.replace(rollout, rewards=rollout.rewards.ravel()[order].reshape(count, samples),
+                               components=rollout.components.reshape(-1, parts)[order].reshape(count, samples, parts))
 
 
-def critic_values(answers: Answers, rl: RL, length: int, critic: Critic) -> np.ndarray:
-    """[N, T] values of the answers' tokens, before any update of this rollout."""
-    parts = minibatches(answers, 1, rl.minibatches * rl.microbatches, length, order=None)
-    real = parts[0].lengths > 0
-    return np.asarray(critic(parts[0]).values)[real]
+def _with(answers: Answers, extras: dict[str, np.ndarray]) -> Answers:
+    return dataclasses.replace(answers, extras=answers.extras | extras)
 
 
-def updates(answers: Answers, rl: RL, length: int, rng: np.random.Generator) -> list[TrainBatch]:
-    """The packed mini-batches of all epochs, each epoch in its own random order of whole groups."""
-    groups = len(answers.prompt_lengths)
-    return [batch for _ in range(rl.epochs)
-            for batch in minibatches(answers, rl.minibatches, rl.microbatches, length, order=rng.permutation(groups))]
+def _distance(extras: dict[str, np.ndarray], mask: np.ndarray, estimator: str) -> np.ndarray:
+    """[N, T]: the estimate, at each sampled token, of the distance of the policy that sampled from the reference."""
+    log_ratio = clamp_log_ratio(np.where(mask, extras["old_logprobs"] - extras["ref_logprobs"], 0))
+    return np.where(mask, np.asarray(ESTIMATORS[estimator](log_ratio)), 0)

@@ -1,33 +1,45 @@
 """The reinforcement-learning loop: sample, verify, update, look; again."""
 
 import dataclasses
-import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import optax
 
 from rl_reasoning import keys, optim, rollouts
-from rl_reasoning.algorithms import Algorithm, resolve
-from rl_reasoning.config import Sampling
+from rl_reasoning.algorithms import Algorithm
+from rl_reasoning.analysis.logit_gradient import make_analysis
 from rl_reasoning.data import Stream
-from rl_reasoning.loop import learn
+from rl_reasoning.loop.collect import Collected, NothingScored, collect, is_mixed
+from rl_reasoning.loop.learn import Learner, make_learner, next_kl_coefficient, row_length
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.models.decoder import Parameters
-from rl_reasoning.reporting.console import Progress
+from rl_reasoning.options import resolve
+from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.writers import MetricWriter
-from rl_reasoning.training.batch import Answers
 from rl_reasoning.training.state import TrainState, start
 from rl_reasoning.training.update import make_score, make_update
 from rl_reasoning.types import Rollouts
 
-SKIPPED_IN_A_ROW = 5
+IN_A_ROW = 5
 
 
 class TrainingFailed(RuntimeError):
     """The run cannot go on: nothing could be scored, or the gradient stayed without a finite value."""
+
+
+class LoopState(NamedTuple):
+    """All that one step hands to the next.
+
+    train: parameters and optimizer. drawn: batches of problems taken from the stream. kl_coefficient: of the penalty
+    in the reward.
+    """
+
+    train: TrainState
+    drawn: int
+    kl_coefficient: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,28 +50,41 @@ class Trainer:
     algorithm: Algorithm
     optimizer: optax.GradientTransformation
     update: Callable[..., Any]
-    score: Callable[..., Any]
-    estimate: Callable[..., Any]
-    batches: Any
-    length: int
+    learner: Learner
+    analyse: Callable[..., Any]
+    batches: Stream
 
 
 def make_trainer(lab: Lab, name: str) -> Trainer:
     """Compiles nothing yet: functions are compiled at their first call."""
-    rl, algorithm = lab.experiment.rl, resolve(name, lab.experiment.objective)
-    count = rl.steps * rl.epochs * rl.minibatches
-    optimizer = optim.policy_and_critic(rl.optimizer, count, algorithm.value_rate)
-    update = make_update(lab.policy.config, algorithm.objective(rl.max_tokens), optimizer,
-                         temperature=rl.temperature, remat=rl.remat)
-    return Trainer(lab, algorithm, optimizer, update, make_score(lab.policy.config, rl.temperature),
-                   learn.make_advantages(algorithm),
-                   Stream(lab.train, rl.prompts, lab.experiment.seed,
-                          weights=lab.data.weights if lab.data else None), learn.row_length(lab.policy, rl))
+    rl, seed, config = lab.experiment.rl, lab.experiment.seed, lab.policy.config
+    algorithm = resolve(name, lab.experiment.objective)
+    optimizer = optim.policy_and_critic(rl.optimizer, rl.steps * rl.epochs * rl.minibatches,
+                                        algorithm.critic.rate if algorithm.critic else 1.0)
+    update = make_update(config, algorithm.objective(rl.max_tokens, reference=uses_reference(algorithm, rl.reference)),
+                         optimizer, temperature=rl.temperature, remat=rl.remat,
+                         key=keys.derive(seed, keys.Role.UPDATE, 0))
+    learner = make_learner(algorithm, rl, row_length(lab.policy, rl), make_score(config, rl.temperature))
+    return Trainer(lab, algorithm, optimizer, update, learner, make_analysis(config, rl.temperature),
+                   Stream(lab.train, rl.prompts, seed, weights=lab.data.weights if lab.data else None))
+
+
+def uses_reference(algorithm: Algorithm, wanted: bool) -> bool:
+    """Whether answers are scored under the reference policy: it is asked for, or the algorithm needs it."""
+    return wanted or algorithm.kl.coefficient > 0
+
+
+def begin(trainer: Trainer, parameters: Parameters) -> LoopState:
+    """The state before the first step; `parameters` are copied."""
+    algorithm = trainer.algorithm
+    train = start(trainer.lab.policy.config, parameters, trainer.optimizer,
+                  critic=algorithm.critic.model if algorithm.critic else None)
+    return LoopState(train, 0, algorithm.kl.coefficient)
 
 
 def reinforce(trainer: Trainer, parameters: Parameters, writer: MetricWriter,
               look: Callable[[int, Parameters, Progress], None]) -> Parameters:
-    """Trains from `parameters`, which stay as they are, and returns the new ones.
+    """Trains from `parameters`, which stay as they are and are the reference, and returns the new ones.
 
     Args:
       look: called after each step with its number and the parameters: evaluations and checkpoints.
@@ -67,69 +92,94 @@ def reinforce(trainer: Trainer, parameters: Parameters, writer: MetricWriter,
     Raises:
       TrainingFailed: see there.
     """
-    rl = trainer.lab.experiment.rl
-    state = start(trainer.lab.policy.config, parameters, trainer.optimizer, critic=trainer.algorithm.value > 0)
-    skipped = 0
-    with Progress(rl.steps, trainer.lab.experiment.algorithm) as progress:
-        for step in range(1, rl.steps + 1):
-            state, metrics, timings = train_step(trainer, state, step)
+    steps, state, bad = trainer.lab.experiment.rl.steps, begin(trainer, parameters), _Streaks()
+    with Progress(steps, trainer.lab.experiment.algorithm) as progress:
+        for step in range(1, steps + 1):
+            state, metrics, timings = train_step(trainer, state, step, parameters)
             writer.metrics(step, "rl", metrics)
             writer.timings(step, "rl", timings)
             progress.update(step, metrics, timings["tokens_per_second"])
-            skipped = skipped + 1 if metrics["optimizer/skipped"] == 1 else 0
-            if skipped == SKIPPED_IN_A_ROW:
-                raise TrainingFailed(f"no update of the last {skipped} steps had a finite gradient: lower "
-                                     "rl.optimizer.learning_rate, or look at metrics.jsonl for when it began")
-            look(step, state.parameters["policy"], progress)
-    return state.parameters["policy"]
+            bad.check(trainer.algorithm, step, metrics)
+            look(step, state.train.parameters["policy"], progress)
+    return state.train.parameters["policy"]
 
 
-def train_step(trainer: Trainer, state: TrainState, step: int) -> tuple[TrainState, dict[str, float], dict[str, float]]:
-    """One rollout and its updates; returns the new state, the metrics and the seconds of each part."""
-    rl, seed = trainer.lab.experiment.rl, trainer.lab.experiment.seed
-    clock = [time.perf_counter()]
-    problems = trainer.batches[step - 1]
-    sampling = Sampling(temperature=rl.temperature, max_tokens=rl.max_tokens)
-    prompts, completions = rollouts.sample(trainer.lab.policy, state.parameters["policy"], problems, range(rl.samples),
-                                           keys.derive(seed, keys.Role.ROLLOUT, step), sampling)
-    clock.append(time.perf_counter())
-    rollout = rollouts.verify(trainer.lab.policy, trainer.lab.task, problems, prompts, completions)
-    if not np.isfinite(rollout.rewards).any():
-        raise TrainingFailed(f"no answer of step {step} could be scored; the first: {rollout.verdicts[0][0].reason}")
-    clock.append(time.perf_counter())
-    state, metrics = _learn(trainer, state, rollout, np.random.default_rng([seed, keys.Role.CONTROL, step]))
-    clock.append(time.perf_counter())
-    rollout_time, verify_time, update_time = np.diff(clock).tolist()
-    timings = {"time/rollout": rollout_time, "time/verify": verify_time, "time/update": update_time,
-               "tokens_per_second": int(completions.lengths.sum()) / rollout_time}
-    return state, describe(rollout) | metrics, timings
+@dataclasses.dataclass
+class _Streaks:
+    """Steps in a row that went wrong in one way."""
+
+    skipped: int = 0
+    idle: int = 0
+
+    def check(self, algorithm: Algorithm, step: int, metrics: dict[str, float]) -> None:
+        """Raises TrainingFailed when it is time to stop; says so once when nothing is left to learn from."""
+        self.skipped = self.skipped + 1 if metrics["optimizer/skipped"] == 1 else 0
+        self.idle = self.idle + 1 if metrics["optimizer/idle"] == 1 else 0
+        if self.skipped == IN_A_ROW:
+            raise TrainingFailed(f"no update of the last {IN_A_ROW} steps had a finite gradient: lower "
+                                 "rl.optimizer.learning_rate, or look at metrics.jsonl for when it began")
+        if self.idle == IN_A_ROW:
+            drawn = f" in {algorithm.plan.refill + 1} rounds of problems" if algorithm.plan.refill else ""
+            say(f"step {step}: nothing to learn from for {IN_A_ROW} steps; no answer counted{drawn}: "
+                "groups/all_right and groups/all_wrong in metrics.jsonl say why")
 
 
-def _learn(trainer: Trainer, state: TrainState, rollout: Rollouts,
+def train_step(trainer: Trainer, state: LoopState, step: int,
+               reference: Parameters) -> tuple[LoopState, dict[str, float], dict[str, float]]:
+    """One rollout and its updates; returns the new state, the metrics and the seconds of each part.
+
+    Args: reference: parameters of the policy that distances are measured from.
+    """
+    lab, algorithm, seed = trainer.lab, trainer.algorithm, trainer.lab.experiment.seed
+    try:
+        collected = collect(lab, algorithm, state.train.parameters["policy"], trainer.batches, state.drawn, step)
+    except NothingScored as error:
+        raise TrainingFailed(str(error)) from None
+    clock = collected.clock
+    with clock("update"):
+        train, metrics = _learn(trainer, state, collected, reference, step,
+                                np.random.default_rng([seed, keys.Role.CONTROL, step]))
+    coefficient = next_kl_coefficient(algorithm, state.kl_coefficient, metrics.get("policy/kl_reference", 0.0),
+                                      collected.rollout.rewards.size)
+    metrics = describe(collected.rollout) | _plan_metrics(trainer, state, collected) | metrics
+    timings = {f"time/{name}": seconds for name, seconds in clock.seconds.items()}
+    timings["tokens_per_second"] = collected.tokens / timings["time/rollout"]
+    return LoopState(train, collected.drawn, coefficient), metrics, timings
+
+
+def _plan_metrics(trainer: Trainer, state: LoopState, collected: Collected) -> dict[str, float]:
+    """What only some algorithms have to say."""
+    found = {}
+    if trainer.algorithm.plan.refill:
+        found["plan/rounds"] = float(collected.drawn - state.drawn)
+        found["plan/informative"] = float(1 - collected.uniform.mean())
+    if trainer.algorithm.kl.target:
+        found["kl/coefficient"] = state.kl_coefficient
+    if collected.greedy is not None:
+        found["reward/greedy"] = float(np.nanmean(collected.greedy)) if np.isfinite(collected.greedy).any() else 0.0
+    return found
+
+
+def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: Parameters, step: int,
            rng: np.random.Generator) -> tuple[TrainState, dict[str, float]]:
     """The updates that a rollout is worth."""
-    rl = trainer.lab.experiment.rl
-    rewards = rng.permuted(rollout.rewards) if rl.shuffle_rewards else rollout.rewards
-    answers = learn.scored_answers(rollout, rewards)
-    values = _values(trainer, state, answers)
-    answers = learn.with_advantages(answers, rewards, trainer.algorithm, trainer.estimate, values)
+    rl, learner, train = trainer.lab.experiment.rl, trainer.learner, state.train
+    given = reference if uses_reference(trainer.algorithm, rl.reference) else None
+    answers = learner.answers(collected, train.parameters, given, state.kl_coefficient, rng)
+    analysed = {}
+    if rl.analysis_every and step % rl.analysis_every == 0:
+        found = jax.device_get(trainer.analyse(train.parameters["policy"], learner.whole(answers)))
+        analysed = {name: float(value) for name, value in found.items()}
     each = []
-    for batch in learn.updates(answers, rl, trainer.length, rng):
-        state, metrics = trainer.update(state, batch)
+    for batch in learner.updates(answers, rng):
+        train, metrics = trainer.update(train, batch)
         each.append(metrics)
     each = jax.device_get(each)
     means = {name: float(np.mean([metrics[name] for metrics in each])) for name in each[0]}
     # Before the first update sampler and trainer hold the same parameters: what differs is their arithmetic.
     means["mismatch/max"] = float(each[0]["ratio/log_max"])
     means["ratio/log_max"] = float(np.max([metrics["ratio/log_max"] for metrics in each]))
-    return state, means
-
-
-def _values(trainer: Trainer, state: TrainState, answers: Answers) -> np.ndarray | None:
-    if not trainer.algorithm.value:
-        return None
-    return learn.critic_values(answers, trainer.lab.experiment.rl, trainer.length,
-                               lambda batch: trainer.score(state.parameters, batch))
+    return train, means | analysed
 
 
 def describe(rollout: Rollouts) -> dict[str, float]:
@@ -146,8 +196,8 @@ def describe(rollout: Rollouts) -> dict[str, float]:
         "format/share": float((outcomes[valid] != "unparsable").mean()),
         "groups/all_right": float((some & (worst == 1)).mean()),
         "groups/all_wrong": float((some & (best == 0)).mean()),
-        "groups/mixed": float((some & (best > worst)).mean()),
+        "groups/mixed": float(is_mixed(rewards).mean()),
         "length/mean": float(lengths.mean()),
-        "length/truncated": float(rollout.completions.stop_reasons.mean()),
+        "length/truncated": float(rollout.truncated.mean()),
         **rollouts.second_opinions([rollout]),
     }

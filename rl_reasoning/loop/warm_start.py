@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rl_reasoning import losses, optim
+from rl_reasoning import keys, losses, optim
 from rl_reasoning.config import Experiment, WarmStart
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.losses.objective import Objective
@@ -55,8 +55,9 @@ def _train(lab: Lab, folder: RunFolder) -> Parameters:
     optimizer = optim.adamw(settings.optimizer, total)
     # With an advantage of 1 everywhere REINFORCE is maximum likelihood.
     objective = Objective(losses.reinforce, "token_mean", lab.task.longest_answer)
-    update = make_update(config, objective, optimizer, temperature=1.0, remat=lab.experiment.rl.remat)
-    current = state.start(config, lab.first(), optimizer, critic=False)
+    update = make_update(config, objective, optimizer, temperature=1.0, remat=lab.experiment.rl.remat,
+                         key=keys.derive(lab.experiment.seed, keys.Role.WARM_START, 0))
+    current = state.start(config, lab.first(), optimizer, critic=None)
     with Progress(total, "warm start") as progress:
         for step, batch in enumerate(_batches(lab, settings), start=1):
             current, metrics = update(current, batch)
@@ -80,14 +81,15 @@ def _pack(lab: Lab, traces: list[tuple[str, str]]) -> TrainBatch:
     tokenizer, longest = lab.policy.tokenizer, lab.task.longest_answer
     prompts = [tokenizer.encode_prompt(prompt) for prompt, _ in traces]
     answers = [[*tokenizer.encode(answer), tokenizer.eos_id] for _, answer in traces]
-    count, ones = len(traces), np.ones(len(traces), np.float32)
+    count = len(traces)
     zeros = np.zeros((count, longest), np.float32)
+    ones = np.ones_like(zeros)
     batch = Answers(
         prompt_ids=_rectangle(prompts, lab.policy.prompt_tokens), prompt_lengths=np.asarray([len(p) for p in prompts]),
         groups=np.arange(count, dtype=np.int32), ids=_rectangle(answers, longest),
         lengths=np.asarray([len(a) for a in answers], np.int32),
-        extras={"old_logprobs": zeros, "advantages": np.ones_like(zeros), "weights": ones, "rewards": ones,
-                "values": zeros, "returns": zeros})
+        extras={"old_logprobs": zeros, "advantages": ones, "weights": ones, "scale": ones, "rewards": ones[:, 0],
+                "ref_logprobs": zeros, "values": zeros, "returns": zeros})
     packed = pack(batch, lab.policy.prompt_tokens + longest, count)
     return TrainBatch(*(array[None] for array in packed))
 

@@ -9,7 +9,7 @@ from rl_reasoning.losses.mismatch import importance_weights, rejection_mask, sca
 from rl_reasoning.losses.pacs import pacs
 from rl_reasoning.losses.policy import cispo, clipped, reinforce, sapo
 from rl_reasoning.losses.preference import PreferencePairs, asft, dpo, ipo, kto, kto_baseline, orpo, simpo
-from rl_reasoning.losses.reduction import AGGREGATIONS, aggregate, reduce
+from rl_reasoning.losses.reduction import AGGREGATIONS, INVARIANT_AGGREGATIONS, aggregate, reduce
 from rl_reasoning.losses.reward_model import bradley_terry
 from rl_reasoning.losses.sequence_level import gmpo, gspo, luspo, vespo
 from rl_reasoning.losses.supervised import supervised, supervised_on_right
@@ -19,6 +19,7 @@ from rl_reasoning.losses.value import clipped_value
 __all__ = [
     "AGGREGATIONS",
     "ESTIMATORS",
+    "INVARIANT_AGGREGATIONS",
     "PreferencePairs",
     "SurrogateInputs",
     "Terms",

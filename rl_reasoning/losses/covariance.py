@@ -5,6 +5,10 @@ micro-batch chooses its own: at least one token each. For a choice over a whole 
 rows first and pass the slices as `inputs.selected`. Aggregation of both: token_mean.
 """
 
+import functools
+import inspect
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
@@ -77,21 +81,36 @@ def kl_cov_selection(inputs: SurrogateInputs, *, fraction: float = 2e-4) -> jax.
     return _largest(_covariance(p), p.mask, _count(p, fraction))
 
 
-def kl_cov(inputs: SurrogateInputs, *, fraction: float = 2e-4, kl_coefficient: float = 0.1) -> Terms:
-    """The ratio's surrogate without a clip, plus kl_coefficient * |logp - old_logp| on the selected tokens.
+def kl_cov(inputs: SurrogateInputs, *, fraction: float = 2e-4, penalty: float = 0.1) -> Terms:
+    """The ratio's surrogate without a clip, plus penalty * |logp - old_logp| on the selected tokens.
 
-    c = -r A + kl_coefficient * sign(logp - old_logp) where selected. At the old policy
+    c = -r A + penalty * sign(logp - old_logp) where selected. At the old policy
     the penalty has no gradient. `sums` adds `selected`.
 
     Raises:
-      ValueError: kl_coefficient < 0, or fraction outside [0, 1].
+      ValueError: penalty < 0, or fraction outside [0, 1].
     """
-    require(kl_coefficient >= 0, "kl_coefficient", kl_coefficient, "kl_coefficient >= 0",
+    require(penalty >= 0, "penalty", penalty, "penalty >= 0",
             "Give 0.1, the released value.")
     p = prepare(inputs)
     selected = kl_cov_selection(inputs, fraction=fraction) if inputs.selected is None else inputs.selected
     ratio = jnp.exp(p.log_ratio)
     distance = p.log_ratio * jnp.sign(jax.lax.stop_gradient(p.log_ratio))
-    loss = -ratio * p.advantages + jnp.where(selected, kl_coefficient * distance, 0)
+    loss = -ratio * p.advantages + jnp.where(selected, penalty * distance, 0)
     result = terms(loss, p, ratio, jnp.zeros_like(p.mask))
     return result._replace(sums=result.sums | {"selected": (selected * p.weights).sum()})
+
+
+_SELECTIONS = {clip_cov: clip_cov_selection, kl_cov: kl_cov_selection}
+
+
+def selection_of(surrogate: Callable[..., Terms]) -> Callable[[SurrogateInputs], jax.Array] | None:
+    """The choice of tokens that belongs to a surrogate, with the surrogate's own options; None if it makes none."""
+    function, options = surrogate, {}
+    if isinstance(surrogate, functools.partial):
+        function, options = surrogate.func, surrogate.keywords
+    select = _SELECTIONS.get(function)
+    if select is None:
+        return None
+    known = inspect.signature(select).parameters
+    return functools.partial(select, **{name: value for name, value in options.items() if name in known})

@@ -72,7 +72,8 @@ def clipped(inputs: SurrogateInputs, *, clip_low: float = 0.2, clip_high: float 
 def reinforce(inputs: SurrogateInputs) -> Terms:
     """-A logp, without a ratio: c = -A. Drift away from the old policy is not corrected.
 
-    Aggregation: token_mean for GPG (arXiv 2504.02546). RAFT (2304.06767) is this with the advantages of
+    Aggregation: token_mean for GPG (arXiv 2504.02546); sequence_mean_token_sum for RLOO (2402.14740), whose score is
+    that of the whole answer, where verl averages over tokens. RAFT (2304.06767) is this with the advantages of
     `rl_reasoning.advantages.raft`.
     """
     p = prepare(inputs)

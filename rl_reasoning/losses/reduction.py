@@ -1,9 +1,9 @@
-"""From per-token terms to one scalar: the four ways of averaging that the field uses.
+"""From per-token terms to one scalar: the ways of averaging that the field uses.
 
 | here                     | formula                                | other names                                      |
 |--------------------------|----------------------------------------|--------------------------------------------------|
-| token_mean               | sum of all / number of tokens          | verl token-mean; TRL dapo, cispo (global), bnpo  |
-|                          |                                        | (of a micro-batch); tunix token-mean             |
+| token_mean               | sum of all / number of tokens          | verl token-mean; TRL dapo, cispo (global);       |
+|                          |                                        | tunix token-mean                                 |
 | sequence_mean_token_mean | mean over rows of each row's mean      | verl seq-mean-token-mean; TRL grpo; tunix        |
 |                          |                                        | sequence-mean-token-mean; OpenRLHF sample mode   |
 | sequence_mean_token_sum  | mean over rows of each row's sum       | verl seq-mean-token-sum; TRL luspo; tunix        |
@@ -12,8 +12,12 @@
 |                          |                                        | verl seq-mean-token-sum-norm (it does not divide |
 |                          |                                        | by the rows: pass `denominator=1`)               |
 
-Rows without a weighted token do not count as rows. Denominators add up over micro-batches: sum those of the parts
-and pass the total to every part, and the parts' losses and gradients add up to the whole's.
+| part_token_mean          | mean over micro-batches of each one's  | TRL bnpo                                         |
+|                          | token mean                             |                                                  |
+
+All but part_token_mean give the same for every split into micro-batches; that one is kept because runs with TRL's
+bnpo depend on it. Rows without a weighted token do not count as rows. Denominators add up over micro-batches: sum
+those of the parts and pass the total to every part, and the parts' losses and gradients add up to the whole's.
 """
 
 import jax
@@ -21,7 +25,10 @@ import jax.numpy as jnp
 
 from rl_reasoning.losses.surrogate import Terms, require, require_choice
 
-AGGREGATIONS = ("token_mean", "sequence_mean_token_mean", "sequence_mean_token_sum", "sequence_sum_token_norm")
+# Those that give the same loss for every split into micro-batches, and all.
+INVARIANT_AGGREGATIONS = ("token_mean", "sequence_mean_token_mean", "sequence_mean_token_sum",
+                          "sequence_sum_token_norm")
+AGGREGATIONS = (*INVARIANT_AGGREGATIONS, "part_token_mean")
 
 
 def aggregate(weights: jax.Array, mode: str, *, max_length: int) -> tuple[jax.Array, jax.Array]:
@@ -46,6 +53,9 @@ def aggregate(weights: jax.Array, mode: str, *, max_length: int) -> tuple[jax.Ar
     rows = (row > 0).sum().astype(weights.dtype)
     if mode == "token_mean":
         return weights, weights.sum()
+    if mode == "part_token_mean":
+        total = weights.sum()
+        return weights / jnp.where(total > 0, total, 1), (total > 0).astype(weights.dtype)
     if mode == "sequence_mean_token_mean":
         return weights / jnp.where(row > 0, row, 1), rows
     if mode == "sequence_mean_token_sum":

@@ -26,7 +26,9 @@ def adamw(settings: Optimizer, updates: int) -> optax.GradientTransformation:
 
 
 def policy_and_critic(settings: Optimizer, updates: int, critic_rate: float) -> optax.GradientTransformation:
-    """AdamW for parameters {"policy": ..., "value": ...}; the critic head learns `critic_rate` times as fast."""
+    """AdamW for parameters {"policy": ..., "value": ..., "critic": ...}; all but the policy learn `critic_rate` times
+    as fast.
+    """
     def scale(tree: dict) -> dict:
         return {name: part if name == "policy" else jax.tree.map(lambda leaf: leaf * critic_rate, part)
                 for name, part in tree.items()}

@@ -2,8 +2,6 @@
 
 # In the order in which the report shows them; a name that is not here is shown last.
 METRICS: dict[str, str] = {
-    "loss/supervised": "Warm start: mean cross-entropy of the next token of the example answers in nats.",
-    "token_accuracy": "Warm start: share of the example answers' tokens that are the policy's likeliest.",
     "reward/mean": "Mean reward of the step's scorable answers. Right answers give 1, wrong ones 0.",
     "reward/right": "Share of the step's answers that are right: Pass@1 on training problems.",
     "policy/entropy": "Mean entropy of the next-token distribution in nats. Falling to 0 is less to explore.",
@@ -17,15 +15,34 @@ METRICS: dict[str, str] = {
     "grader/second": "Answers of the step that a second grader judged too.",
     "grader/disagreement": "Share of those on which the two graders disagree. Above 0.01 one is wrong too often.",
     "optimizer/gradient_norm": "Global norm of the gradient before clipping.",
-    "optimizer/learning_rate": "Learning rate of the step's last update.",
     "ratio/clipped_positive": "Share of tokens with positive advantage and a ratio beyond the upper clip.",
     "ratio/clipped_negative": "Share of tokens with negative advantage and a ratio beyond the lower clip.",
-    "ratio/max": "Largest probability ratio between the trained policy and the one that sampled.",
+    "ratio/log_max": "Largest log-ratio, up or down, between the trained policy and the one that sampled.",
     "policy/kl_behaviour": "Estimated divergence of the trained policy from the one that sampled; near 0 on-policy.",
+    "policy/kl_reference": "Estimated divergence of the trained policy from the one that training started from, in "
+    "nats a token.",
+    "gradient/right_share": "Share of the policy gradient, as norms at the logits, that comes from right answers.",
+    "tokens/selected": "Share of tokens that the objective singled out.",
+    "plan/rounds": "Rounds of problems drawn until the batch was informative, or the cap was reached.",
+    "plan/informative": "Share of the step's problems with right and wrong answers, after refilling.",
+    "kl/coefficient": "Weight of the penalty for leaving the reference policy, as it adapts.",
+    "reward/greedy": "Mean reward of the likeliest answers, the baseline of ReMax.",
+    "analysis/wrong/sampled": "Probability that a unit step takes from a wrong answer's token, as a mean over tokens.",
+    "analysis/wrong/top": "Where it goes: to the five likeliest alternatives.",
+    "analysis/wrong/tail": "Where it goes: to all other tokens. Below 0 the tail loses too.",
+    "analysis/right/sampled": "Probability that a unit step gives to a right answer's token.",
+    "analysis/right/top": "Where it comes from: the five likeliest alternatives.",
+    "analysis/right/tail": "Where it comes from: all other tokens.",
+    "optimizer/idle": "Share of the step's updates in which no token counted, so that nothing was changed.",
+    "optimizer/skipped": "Share of the step's updates left out because their gradient was not finite.",
+    "ratio/mean": "Mean probability ratio between the trained policy and the one that sampled; 1 on-policy.",
+    "ratio/std": "Standard deviation of that ratio over tokens.",
     "mismatch/max": "Largest gap between a token's log-probability in sampler and trainer before an update. "
     "Anything above rounding error is a bug.",
     "loss/policy": "The policy loss. Near zero on-policy is expected: its gradient matters, its value does not.",
     "loss/value": "Loss of the value or critic term.",
+    "loss/supervised": "Mean negative log-likelihood of next tokens in nats: of the example answers in the warm start, "
+    "of fully right answers in the joint term.",
     "loss/kl": "The penalty for leaving the reference policy, before its weight.",
 }
 

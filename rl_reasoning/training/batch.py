@@ -19,7 +19,7 @@ class Answers:
       prompt_ids: [P, Lp] int32, right-padded. prompt_lengths: [P].
       groups: [N] int32, which prompt each answers.
       ids: [N, T] int32. lengths: [N], at least 1.
-      extras: name -> [N] or [N, T] arrays that the loss reads (see `TrainBatch`).
+      extras: name -> [N] or [N, T] arrays: those that the loss reads (see `TrainBatch`), and any others.
     """
 
     prompt_ids: np.ndarray
@@ -28,6 +28,11 @@ class Answers:
     ids: np.ndarray
     lengths: np.ndarray
     extras: dict[str, np.ndarray]
+
+    @property
+    def mask(self) -> np.ndarray:
+        """[N, T] bool: the answers' tokens."""
+        return np.arange(self.ids.shape[1]) < self.lengths[:, None]
 
     def take_groups(self, chosen: np.ndarray) -> "Answers":
         """The answers to some prompts, whose groups are renumbered in the order chosen."""
@@ -45,7 +50,10 @@ class TrainBatch(NamedTuple):
     tokens, positions, segments, branches: [R, L] int32, the packed rows (see `models.decoder.branch_mask`).
     rows: [N] int32 and sources: [N, T] int32: the row and column whose hidden state predicts each token.
     ids: [N, T] int32, lengths: [N] int32 (0 for padding). groups: [N] int32.
-    old_logprobs: [N, T]; advantages: [N, T]; weights: [N], 0 for answers that must not count; rewards: [N].
+    old_logprobs: [N, T]; advantages: [N, T]; rewards: [N].
+    weights: [N, T], how much a token counts in numerators and denominators, 0 for those that must not.
+    scale: [N, T], multiplies the policy loss of a token alone: a correction of the sampler, else 1.
+    ref_logprobs: [N, T], under the reference policy; zeros without one.
     values, returns: [N, T], the critic's old values and its targets; zeros without a critic.
     """
 
@@ -61,7 +69,9 @@ class TrainBatch(NamedTuple):
     old_logprobs: np.ndarray
     advantages: np.ndarray
     weights: np.ndarray
+    scale: np.ndarray
     rewards: np.ndarray
+    ref_logprobs: np.ndarray
     values: np.ndarray
     returns: np.ndarray
 
@@ -133,7 +143,7 @@ def pack(answers: Answers, row_length: int, sequences: int, row_multiple: int = 
             column = _write_segment(answers, segments[member], packed, (row, column, number), rows, sources)
     fill = sequences - len(answers.lengths)
     padded = {name: _pad(getattr(answers, name), fill) for name in ("ids", "lengths", "groups")}
-    extras = {name: _pad(array, fill) for name, array in answers.extras.items()}
+    extras = {name: _pad(array, fill) for name, array in answers.extras.items() if name in TrainBatch._fields}
     return TrainBatch(**packed, rows=rows, sources=sources, **padded, **extras)
 
 

@@ -11,7 +11,9 @@ from rl_reasoning.models.decoder import DecoderConfig, Parameters
 
 
 class TrainState(NamedTuple):
-    """parameters: {"policy": decoder} and {"value": critic head} with a critic. updates: scalar int32."""
+    """parameters: {"policy": decoder}; with a critic its head {"value": ...}, and {"critic": decoder} if it has a trunk
+    of its own. updates: scalar int32.
+    """
 
     parameters: dict[str, Parameters]
     optimizer: Any
@@ -19,9 +21,14 @@ class TrainState(NamedTuple):
 
 
 def start(config: DecoderConfig, policy: Parameters, optimizer: optax.GradientTransformation, *,
-          critic: bool) -> TrainState:
-    """The state before the first update. The policy's arrays are copied: updates donate theirs."""
+          critic: str | None) -> TrainState:
+    """The state before the first update. The policy's arrays are copied: updates donate theirs.
+
+    Args: critic: None, "trunk" or "separate" (`losses.parts.Critic.model`).
+    """
     parameters = {"policy": jax.tree.map(jnp.array, policy)}
     if critic:
         parameters["value"] = value_head.initialize(config)
+    if critic == "separate":
+        parameters["critic"] = jax.tree.map(jnp.array, policy)
     return TrainState(parameters, optimizer.init(parameters), jnp.int32(0))

@@ -12,10 +12,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rl_reasoning.losses.objective import Objective
-from rl_reasoning.losses.reduction import aggregate
+from rl_reasoning.losses.objective import LossInputs, Objective, Totals, look_ahead, objective_loss, totals
 from rl_reasoning.losses.surrogate import SurrogateInputs
-from rl_reasoning.losses.value import clipped_value
 from rl_reasoning.models import value_head
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, branch_mask, hidden_states
 from rl_reasoning.models.likelihood import token_logprobs
@@ -26,11 +24,22 @@ Metrics = dict[str, jax.Array]
 
 
 class Scores(NamedTuple):
-    """What the current parameters say of each answer token: all [N, T]."""
+    """What the current parameters say of each answer token: all [N, T].
+
+    logp, entropy, collision: see `models.likelihood.TokenStatistics`. values: the critic's, zeros without one.
+    """
 
     logp: jax.Array
     entropy: jax.Array
+    collision: jax.Array
     values: jax.Array
+
+
+class Chosen(NamedTuple):
+    """Tokens chosen among all of an update before its first micro-batch: [M, N, T] bool, or None (`look_ahead`)."""
+
+    selected: jax.Array | None = None
+    teaches: jax.Array | None = None
 
 
 def token_mask(batch: TrainBatch) -> jax.Array:
@@ -38,16 +47,24 @@ def token_mask(batch: TrainBatch) -> jax.Array:
     return jnp.arange(batch.ids.shape[-1]) < batch.lengths[..., None]
 
 
+def predicting_states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, remat: bool) -> jax.Array:
+    """[N, T, D]: the hidden state that predicts each answer token of one micro-batch."""
+    mask = branch_mask(batch.segments, batch.branches)
+    hidden, _ = hidden_states(config, decoder, batch.tokens, batch.positions, mask, remat=remat)
+    return hidden[batch.rows[:, None], batch.sources]
+
+
 def score(config: DecoderConfig, parameters: dict[str, Parameters], batch: TrainBatch, temperature: float,
           remat: bool) -> Scores:
-    """Log-probabilities, entropies and values of one micro-batch; log-probabilities at the rollout's temperature."""
-    mask = branch_mask(batch.segments, batch.branches)
-    hidden, _ = hidden_states(config, parameters["policy"], batch.tokens, batch.positions, mask, remat=remat)
-    predicting = hidden[batch.rows[:, None], batch.sources]
-    logp, entropy = token_logprobs(config, parameters["policy"], predicting, batch.ids, temperature=temperature)
-    critic = parameters.get("value")
-    values = value_head.values(critic, predicting) if critic else jnp.zeros_like(logp)
-    return Scores(logp, entropy, values)
+    """Scores of one micro-batch; log-probabilities at the rollout's temperature."""
+    hidden = predicting_states(config, parameters["policy"], batch, remat)
+    found = token_logprobs(config, parameters["policy"], hidden, batch.ids, temperature=temperature)
+    values = jnp.zeros_like(found.logp)
+    if "value" in parameters:
+        own = parameters.get("critic")
+        trunk = predicting_states(config, own, batch, remat) if own else hidden
+        values = value_head.values(parameters["value"], trunk)
+    return Scores(*found, values)
 
 
 def make_score(config: DecoderConfig, temperature: float) -> Callable[[dict[str, Parameters], TrainBatch], Scores]:
@@ -60,89 +77,109 @@ def make_score(config: DecoderConfig, temperature: float) -> Callable[[dict[str,
 
 
 def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.GradientTransformation, *,
-                temperature: float, remat: bool) -> Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics]]:
+                temperature: float, remat: bool,
+                key: jax.Array) -> Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics]]:
     """The jitted update; it donates its state.
 
     Metrics are means over the update's tokens unless their name says otherwise. An update whose gradient is not
-    finite changes nothing and says `optimizer/skipped` 1.
+    finite, or in which no token counts, changes nothing and says `optimizer/skipped` or `optimizer/idle` 1.
+
+    Args: key: of choices at random; each update folds in its number.
     """
-    loss = functools.partial(_micro_loss, config, objective, temperature, remat)
+    loss = functools.partial(_part_loss, config, objective, temperature, remat)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def update(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
-        totals = jnp.maximum(jax.vmap(functools.partial(_totals, objective))(batch).sum(axis=0), 1.0)
-
-        def add(carry, part):
-            gradient, (sums, maxima) = jax.grad(loss, has_aux=True)(state.parameters, part, totals)
-            return (jax.tree.map(jnp.add, carry[0], gradient), jax.tree.map(jnp.add, carry[1], sums),
-                    jax.tree.map(jnp.maximum, carry[2], maxima)), None
-
-        first = jax.tree.map(lambda x: x[0], batch)
-        sums, maxima = jax.eval_shape(loss, state.parameters, first, totals)[1]
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (state.parameters, sums, maxima))
-        (gradient, sums, maxima), _ = jax.lax.scan(add, nothing, batch)
-        state, applied = _apply(state, gradient, optimizer)
-        return state, _metrics(sums, totals) | maxima | applied
+        shares = jax.vmap(lambda part: totals(objective, _counted(part), token_mask(part), part.rewards))(batch)
+        counts = jax.tree.map(lambda share: share.sum(), shares)
+        total = jax.tree.map(lambda count: jnp.maximum(count, 1), counts)
+        chosen = Chosen()
+        if objective.looks_ahead:
+            chosen = _choose(config, objective, temperature, state, batch, jax.random.fold_in(key, state.updates))
+        gradient, sums, largest = _accumulate(functools.partial(loss, total=total), state.parameters, (batch, chosen))
+        state, applied = _apply(state, gradient, optimizer, counts.tokens > 0)
+        return state, _metrics(sums, total) | {"ratio/log_max": largest} | applied
 
     return update
 
 
-def _totals(objective: Objective, batch: TrainBatch) -> jax.Array:
-    """[3]: this part's share of the policy loss's denominator, of the tokens that count, and of all tokens."""
-    mask = token_mask(batch)
-    counted = mask * batch.weights[:, None]
-    return jnp.stack([_aggregate(objective, counted)[1], counted.sum(), mask.sum().astype(counted.dtype)])
+def _counted(batch: TrainBatch) -> jax.Array:
+    """[N, T] weights, 0 beyond the answers."""
+    return jnp.where(token_mask(batch), batch.weights, 0.0)
 
 
-def _aggregate(objective: Objective, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return aggregate(weights, objective.aggregation, max_length=objective.max_length)
+def _choose(config: DecoderConfig, objective: Objective, temperature: float, state: TrainState, batch: TrainBatch,
+            key: jax.Array) -> Chosen:
+    """One more forward pass over the whole update, for objectives that rank its tokens."""
+    scores = jax.lax.map(lambda part: score(config, state.parameters, part, temperature, remat=False), batch)
+    parts = jax.vmap(_surrogate_inputs)(batch, scores, Chosen())
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
+    found = look_ahead(objective, flat._replace(key=key))
+    return Chosen(*(None if x is None else x.reshape(batch.ids.shape) for x in found))
 
 
-def _micro_loss(config: DecoderConfig, objective: Objective, temperature: float, remat: bool,
-                parameters: dict[str, Parameters], batch: TrainBatch,
-                totals: jax.Array) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
-    """This part's share of the loss; its sums and maxima. totals: the whole update's, see `_totals`."""
+def _surrogate_inputs(batch: TrainBatch, scores: Scores, chosen: Chosen) -> SurrogateInputs:
+    return SurrogateInputs(
+        logp=scores.logp, old_logp=batch.old_logprobs, advantages=batch.advantages, mask=_counted(batch) > 0,
+        groups=batch.groups, rewards=batch.rewards, ref_logp=batch.ref_logprobs, entropy=scores.entropy,
+        selected=chosen.selected)
+
+
+def _part_loss(config: DecoderConfig, objective: Objective, temperature: float, remat: bool,
+               parameters: dict[str, Parameters], part: tuple[TrainBatch, Chosen],
+               total: Totals) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+    """A micro-batch's share of the loss; its sums, and the largest log-ratio to the old policy."""
+    batch, chosen = part
     scores = score(config, parameters, batch, temperature, remat)
-    tokens = token_mask(batch)
-    mask = tokens & (batch.weights[:, None] > 0)
-    counted = mask * batch.weights[:, None]
-    terms = objective.surrogate(SurrogateInputs(
-        logp=scores.logp, old_logp=batch.old_logprobs, advantages=batch.advantages, mask=mask, groups=batch.groups,
-        rewards=batch.rewards, entropy=scores.entropy))
-    token_weights, _ = _aggregate(objective, terms.weights * batch.weights[:, None])
-    policy = jnp.sum(terms.values * token_weights) / totals[0]
-    sums = terms.sums | {"entropy_sum": jnp.sum(jnp.where(tokens, scores.entropy, 0.0)), "loss/policy": policy}
-    bonus = jnp.sum(jnp.where(mask, scores.entropy, 0.0) * counted) / totals[1]
-    total = policy - objective.entropy * bonus
-    if objective.value:
-        error = clipped_value(scores.values, batch.values, batch.returns, mask, clip=objective.value_clip)
-        value = jnp.sum(error.values * counted) / totals[1]
-        total, sums = total + objective.value * value, sums | {"loss/value": value}
-    moved = jnp.where(mask, jnp.abs(scores.logp - batch.old_logprobs), 0.0)
-    return total, (sums, {"ratio/log_max": moved.max()})
+    inputs = _surrogate_inputs(batch, scores, chosen)
+    answers = token_mask(batch)
+    loss, sums = objective_loss(objective, LossInputs(
+        inputs, answers, _counted(batch), jnp.where(answers, batch.scale, 0.0), scores.collision, scores.values,
+        batch.values, batch.returns, chosen.teaches), total)
+    moved = jnp.where(inputs.mask, jnp.abs(scores.logp - batch.old_logprobs), 0.0)
+    return loss, (sums, moved.max())
 
 
-def _apply(state: TrainState, gradient: dict[str, Parameters],
-           optimizer: optax.GradientTransformation) -> tuple[TrainState, Metrics]:
-    """One optimizer step, or none at all where the gradient is not finite."""
+def _accumulate(loss: Callable, parameters: dict[str, Parameters],
+                parts: tuple[TrainBatch, Chosen]) -> tuple[dict[str, Parameters], Metrics, jax.Array]:
+    """Gradient and sums added up, and the maximum taken, over the micro-batches."""
+    def add(carry, part):
+        gradient, (sums, largest) = jax.grad(loss, has_aux=True)(parameters, part)
+        total, so_far = jax.tree.map(jnp.add, carry[:2], (gradient, sums)), carry[2]
+        return (*total, jnp.maximum(so_far, largest)), None
+
+    first = jax.tree.map(lambda x: x[0], parts)
+    sums, largest = jax.eval_shape(loss, parameters, first)[1]
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (parameters, sums, largest))
+    return jax.lax.scan(add, nothing, parts)[0]
+
+
+def _apply(state: TrainState, gradient: dict[str, Parameters], optimizer: optax.GradientTransformation,
+           busy: jax.Array) -> tuple[TrainState, Metrics]:
+    """One optimizer step, or none at all where the gradient is not finite or nothing counted."""
     norm = optax.tree.norm(gradient)
     updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.parameters)
     stepped = TrainState(optax.apply_updates(state.parameters, updates), optimizer_state, state.updates + 1)
     finite = jnp.isfinite(norm)
-    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), stepped, state)
-    return kept, {"optimizer/gradient_norm": norm, "optimizer/skipped": 1.0 - finite}
+    kept = jax.tree.map(lambda new, old: jnp.where(finite & busy, new, old), stepped, state)
+    return kept, {"optimizer/gradient_norm": norm, "optimizer/skipped": 1.0 - finite, "optimizer/idle": 1.0 - busy}
 
 
-_MEANS = {  # sums of the surrogate, as means over the tokens that count
+_MEANS = {  # sums of the objective, as means over the tokens that count
     "kl_behaviour_sum": "policy/kl_behaviour",
+    "kl_reference_sum": "policy/kl_reference",
     "ratio_sum": "ratio/mean",
     "clipped_positive": "ratio/clipped_positive",
     "clipped_negative": "ratio/clipped_negative",
+    "selected": "tokens/selected",
 }
 
 
-def _metrics(sums: Metrics, totals: jax.Array) -> Metrics:
+def _metrics(sums: Metrics, total: Totals) -> Metrics:
     """Sums over tokens become means under the names that people read; losses are divided already."""
-    means = {_MEANS[name]: total / totals[1] for name, total in sums.items() if name in _MEANS}
-    means["policy/entropy"] = sums["entropy_sum"] / totals[2]
+    means = {_MEANS[name]: value / total.tokens for name, value in sums.items() if name in _MEANS}
+    variance = sums["ratio_square_sum"] / total.tokens - jnp.square(means["ratio/mean"])
+    means["ratio/std"] = jnp.sqrt(jnp.maximum(variance, 0))
+    means["policy/entropy"] = sums["entropy_sum"] / total.answers
+    means["gradient/right_share"] = sums["gradient_right"] / jnp.maximum(sums["gradient_all"], 1e-30)
     return means | {name: value for name, value in sums.items() if name.startswith("loss/")}

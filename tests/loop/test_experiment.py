@@ -14,12 +14,12 @@ from rl_reasoning.evaluation.evaluate import evaluate
 from rl_reasoning.keys import Role, derive
 from rl_reasoning.loop import experiment as experiments
 from rl_reasoning.loop import run_experiment
-from rl_reasoning.loop.reinforce import TrainingFailed, make_trainer, train_step
+from rl_reasoning.loop.reinforce import TrainingFailed, begin, make_trainer, train_step
 from rl_reasoning.loop.setup import build
 from rl_reasoning.models.decoder import initialize
+from rl_reasoning.reporting.glossary import METRICS
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.training import checkpoints
-from rl_reasoning.training.state import start
 
 
 def smoke(workdir, **changes):
@@ -44,6 +44,11 @@ def test_the_run_folder_holds_what_people_look_for(finished):
     assert folder.config()["config"]["rl"]["steps"] == 3
     for metric in ("reward/mean", "policy/entropy", "optimizer/gradient_norm", "mismatch/max", "groups/mixed"):
         assert np.isfinite([line[metric] for line in folder.metrics("rl")]).all()
+
+
+def test_the_glossary_explains_every_metric(finished):
+    written = set().union(*RunFolder(finished).metrics("rl")) - {"step", "phase"}
+    assert written <= set(METRICS)
 
 
 def test_sampler_and_trainer_agree_at_every_step(finished):
@@ -105,9 +110,9 @@ def test_a_verifier_that_is_broken_stops_the_run_and_is_not_a_reward_of_zero():
             raise ImportError("no grader")
 
     trainer = make_trainer(make_lab(0, task=Broken()), "reinforce")
-    state = start(trainer.lab.policy.config, trainer.lab.first(), trainer.optimizer, critic=False)
+    first = trainer.lab.first()
     with pytest.raises(TrainingFailed, match=r"no answer of step 1 could be scored; .*no grader"):
-        train_step(trainer, state, 1)
+        train_step(trainer, begin(trainer, first), 1, first)
 
 
 def test_unscorable_answers_leave_baseline_and_gradient():
@@ -119,8 +124,8 @@ def test_unscorable_answers_leave_baseline_and_gradient():
             return super().verify(problem, text)
 
     trainer = make_trainer(make_lab(0, task=Flaky(), algorithm="grpo"), "grpo")
-    state = start(trainer.lab.policy.config, trainer.lab.first(), trainer.optimizer, critic=False)
-    _, metrics, _ = train_step(trainer, state, 1)
+    first = trainer.lab.first()
+    _, metrics, _ = train_step(trainer, begin(trainer, first), 1, first)
     assert 0 < metrics["reward/unscorable"] < 1
     assert np.isfinite(list(metrics.values())).all()
 
@@ -131,9 +136,9 @@ def test_rewards_that_an_algorithm_is_not_defined_on_are_refused():
             return dataclasses.replace(super().verify(problem, text), reward=0.5)
 
     trainer = make_trainer(make_lab(0, task=Graded()), "psr")
-    state = start(trainer.lab.policy.config, trainer.lab.first(), trainer.optimizer, critic=False)
+    first = trainer.lab.first()
     with pytest.raises(ValueError, match=r"a reward is 0\.5"):
-        train_step(trainer, state, 1)
+        train_step(trainer, begin(trainer, first), 1, first)
 
 
 def test_a_prompt_that_does_not_fit_is_refused_and_never_cut():

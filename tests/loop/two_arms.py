@@ -34,14 +34,15 @@ class TwoArms:
         return Verdict(Outcome.RIGHT if right else Outcome.WRONG, float(right), text, "first word")
 
 
-def make_lab(seed, *, algorithm="reinforce", steps=STEPS, task=None, **rl):
+def make_lab(seed, *, algorithm="reinforce", steps=STEPS, task=None, objective=None, **rl):
     """A lab around the bandit with a one-layer policy that starts near uniform over four tokens."""
     task = task or TwoArms()
     tokenizer = SymbolTokenizer(["?", "left", "right"])
     config = DecoderConfig(tokenizer.vocabulary_size, layers=1, width=8, heads=2, kv_heads=1, head_dim=4, mlp=8)
     settings = {"prompts": 8, "samples": 8, "minibatches": 2, "max_tokens": 2,
                 "optimizer": Optimizer(learning_rate=0.03, warmup=0)} | rl
-    experiment = Experiment(seed=seed, algorithm=algorithm, model=Model(layers=1), rl=RL(steps=steps, **settings),
+    experiment = Experiment(seed=seed, algorithm=algorithm, objective=objective or {}, model=Model(layers=1),
+                            rl=RL(steps=steps, **settings),
                             evaluation=Evaluation(problems=8, samples=16, batch=128))
     first = functools.partial(decoder.initialize, config, derive(seed, Role.INITIALIZE, 0))
     return Lab(experiment, task, Policy(config, tokenizer, 3), task.problems, task.problems, first)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from rl_reasoning import losses
-from rl_reasoning.losses import AGGREGATIONS, SurrogateInputs, aggregate, reduce
+from rl_reasoning.losses import INVARIANT_AGGREGATIONS as AGGREGATIONS
+from rl_reasoning.losses import SurrogateInputs, aggregate, reduce
 
 ROWS, LENGTH, MAX_LENGTH = 8, 5, 9
 LENGTHS = np.array([5, 2, 0, 1, 3, 4, 5, 2])  # an empty row and a one-token row: T19

@@ -119,9 +119,9 @@ def test_vespo_weight_is_a_product_over_tokens(drift, advantage, weight, x64, lo
 
 def test_kl_cov_penalty_is_silent_at_the_old_policy_and_pulls_back_elsewhere(example, loss_and_gradient):
     same = example._replace(old_logp=example.logp)
-    for _, gradient in (loss_and_gradient(losses.kl_cov, same, kl_coefficient=k, fraction=1.0) for k in (0.0, 5.0)):
+    for _, gradient in (loss_and_gradient(losses.kl_cov, same, penalty=k, fraction=1.0) for k in (0.0, 5.0)):
         np.testing.assert_allclose(gradient, -np.nan_to_num(example.advantages) / 9, atol=1e-12)
-    plain, pulled = (np.asarray(loss_and_gradient(losses.kl_cov, example, kl_coefficient=k, fraction=1.0)[1])
+    plain, pulled = (np.asarray(loss_and_gradient(losses.kl_cov, example, penalty=k, fraction=1.0)[1])
                      for k in (0.0, 1.0))
     np.testing.assert_allclose(pulled - plain, np.sign(log_ratios(example)) / 9, atol=1e-12)
 
@@ -177,7 +177,7 @@ def test_supervised_is_the_mean_over_the_loss_mask(example):
     (losses.clip_cov, {}, "key is None; allowed: a random key"),
     (losses.clip_cov, {"covariance_low": 6.0}, "covariance_low is 6"),
     (losses.kl_cov, {"fraction": 2.0}, "fraction is 2"),
-    (losses.kl_cov, {"kl_coefficient": -1}, "kl_coefficient is -1"),
+    (losses.kl_cov, {"penalty": -1}, "penalty is -1"),
 ])
 def test_bad_options(surrogate, options, match, example):
     with pytest.raises(ValueError, match=match):

@@ -13,7 +13,9 @@ from rl_reasoning.models.likelihood import log_probabilities, token_logprobs
 
 def dense(config, parameters, hidden, ids, temperature):
     logp = jax.nn.log_softmax(logits(config, parameters, hidden) / temperature)
-    return jnp.take_along_axis(logp, ids[..., None], -1)[..., 0], -(jnp.exp(logp) * logp).sum(-1)
+    # The collision probability carries no gradient.
+    collision = jax.lax.stop_gradient(jnp.exp(2 * logp).sum(-1))
+    return jnp.take_along_axis(logp, ids[..., None], -1)[..., 0], -(jnp.exp(logp) * logp).sum(-1), collision
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 12, 1000])
@@ -21,7 +23,7 @@ def dense(config, parameters, hidden, ids, temperature):
 def test_chunked_equals_dense_with_its_gradient(config, parameters, chunk, temperature):
     hidden = jax.random.normal(jax.random.key(1), (3, 4, config.width))
     ids = jax.random.randint(jax.random.key(2), (3, 4), 0, config.vocabulary)
-    upstream = jax.random.normal(jax.random.key(3), (2, 3, 4))
+    upstream = jax.random.normal(jax.random.key(3), (3, 3, 4))
 
     def scalar(function):
         return lambda *inputs: sum((u * x).sum() for u, x in zip(upstream, function(*inputs), strict=True))

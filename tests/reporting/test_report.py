@@ -160,7 +160,7 @@ def test_outcomes_are_counted(plain):
 
 def test_glossary_explains_only_what_is_there(plain):
     assert "<dt>policy/entropy</dt>" in plain
-    assert "<dt>ratio/max</dt>" not in plain
+    assert "<dt>ratio/log_max</dt>" not in plain
 
 
 def test_unscorable_and_truncated_answers_are_said_up_front(written, make_run):

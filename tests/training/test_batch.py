@@ -16,8 +16,8 @@ def answers(rng, sizes, longest=5, prompt=4):
         ids=(100 * (1 + np.arange(count))[:, None] + np.arange(longest)).astype(np.int32),
         lengths=rng.integers(1, longest + 1, count).astype(np.int32),
         extras={name: np.zeros((count, longest), np.float32)
-                for name in ("old_logprobs", "advantages", "values", "returns")}
-        | {name: np.ones(count, np.float32) for name in ("weights", "rewards")})
+                for name in ("old_logprobs", "advantages", "weights", "scale", "ref_logprobs", "values", "returns")}
+        | {"rewards": np.ones(count, np.float32)})
 
 
 @pytest.mark.parametrize("row_length", [9, 13, 40, 200])

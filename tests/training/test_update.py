@@ -1,5 +1,6 @@
 """An update's gradient does not depend on how its batch is laid out, and a bad one changes nothing."""
 
+import dataclasses
 import functools
 
 import jax
@@ -9,8 +10,9 @@ import optax
 import pytest
 
 from rl_reasoning import losses
-from rl_reasoning.losses import AGGREGATIONS
+from rl_reasoning.losses import INVARIANT_AGGREGATIONS
 from rl_reasoning.losses.objective import Objective
+from rl_reasoning.losses.parts import Critic
 from rl_reasoning.models.decoder import DecoderConfig, branch_mask, hidden_states, initialize
 from rl_reasoning.models.likelihood import token_logprobs
 from rl_reasoning.training.batch import Answers, minibatches
@@ -19,6 +21,7 @@ from rl_reasoning.training.update import make_score, make_update
 
 CONFIG = DecoderConfig(vocabulary=11, layers=2, width=12, heads=2, kv_heads=1, head_dim=6, mlp=16)
 POLICY = initialize(CONFIG, jax.random.key(0))
+KEY = jax.random.key(1)
 SGD = optax.sgd(1.0)  # the update is the gradient itself
 
 
@@ -32,7 +35,8 @@ def batch_of(seed=0, groups=4, size=3, longest=5):
         lengths=rng.integers(1, longest + 1, count).astype(np.int32),
         extras={"old_logprobs": rng.normal(-2.4, 0.3, shape).astype(np.float32),
                 "advantages": np.repeat(rng.normal(size=(count, 1)), longest, 1).astype(np.float32),
-                "weights": (rng.random(count) > 0.3).astype(np.float32),
+                "weights": np.repeat(rng.random((count, 1)) > 0.3, longest, 1).astype(np.float32),
+                "scale": np.ones(shape, np.float32), "ref_logprobs": rng.normal(-2.4, 0.3, shape).astype(np.float32),
                 "rewards": rng.integers(0, 2, count).astype(np.float32),
                 "values": rng.normal(size=shape).astype(np.float32),
                 "returns": rng.normal(size=shape).astype(np.float32)})
@@ -40,14 +44,15 @@ def batch_of(seed=0, groups=4, size=3, longest=5):
 
 def objective(aggregation="token_mean", value=0.0):
     surrogate = functools.partial(losses.clipped, clip_low=0.2, clip_high=0.2)
-    return Objective(surrogate, aggregation, max_length=7, entropy=0.01, value=value)
+    return Objective(surrogate, aggregation, max_length=7, entropy=0.01,
+                     critic=Critic(coefficient=value) if value else None)
 
 
 def step(answers, kind, microbatches=1, row_length=40, order=None, remat=False):
     """Parameters after one step of plain gradient descent, and the metrics."""
-    update = make_update(CONFIG, kind, SGD, temperature=0.9, remat=remat)
+    update = make_update(CONFIG, kind, SGD, temperature=0.9, remat=remat, key=KEY)
     [batch] = minibatches(answers, 1, microbatches, row_length, order=order)
-    state, metrics = update(start(CONFIG, POLICY, SGD, critic=kind.value > 0), batch)
+    state, metrics = update(start(CONFIG, POLICY, SGD, critic=kind.critic and kind.critic.model), batch)
     return state.parameters, {name: float(value) for name, value in metrics.items()}
 
 
@@ -59,7 +64,7 @@ def assert_same(one, other):
     assert one[1] == pytest.approx(other[1], rel=1e-5, abs=1e-5)
 
 
-@pytest.mark.parametrize("aggregation", AGGREGATIONS)
+@pytest.mark.parametrize("aggregation", INVARIANT_AGGREGATIONS)
 def test_microbatches_do_not_change_the_gradient(aggregation):
     """T21."""
     kind, answers = objective(aggregation, value=0.5), batch_of()
@@ -87,12 +92,12 @@ def test_gradient_equals_a_loss_written_from_unpacked_sequences():
             row = jnp.concatenate([prompt, ids])[None]
             mask = branch_mask(jnp.ones_like(row), jnp.zeros_like(row))
             hidden = hidden_states(CONFIG, policy, row, jnp.arange(row.shape[1])[None], mask)[0][0, len(prompt) - 1:-1]
-            logp, entropy = token_logprobs(CONFIG, policy, hidden, jnp.asarray(ids), temperature=0.9)
+            logp, entropy, _ = token_logprobs(CONFIG, policy, hidden, jnp.asarray(ids), temperature=0.9)
             ratio = jnp.exp(logp - answers.extras["old_logprobs"][i, :len(ids)])
             advantage = answers.extras["advantages"][i, 0]
             surrogate = -jnp.minimum(ratio * advantage, jnp.clip(ratio, 0.8, 1.2) * advantage) - 0.01 * entropy
-            total += answers.extras["weights"][i] * surrogate.sum()
-            tokens += answers.extras["weights"][i] * len(ids)
+            total += answers.extras["weights"][i, 0] * surrogate.sum()
+            tokens += answers.extras["weights"][i, 0] * len(ids)
         return total / tokens
 
     gradient = jax.grad(loss)(POLICY)
@@ -114,7 +119,7 @@ def test_what_lies_beyond_a_length_is_never_read():
 
 def test_a_row_of_weight_zero_has_no_influence():
     answers, kind = batch_of(3), objective(value=0.5)
-    off = answers.extras["weights"] == 0
+    off = answers.extras["weights"][:, 0] == 0
     assert off.any()
     extras = {name: np.where(off.reshape(-1, *[1] * (array.ndim - 1)), np.float32(7), array)
               for name, array in answers.extras.items()} | {"weights": answers.extras["weights"]}
@@ -127,17 +132,48 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     answers.extras["advantages"][0] = np.nan
     answers.extras["weights"][0] = 1
     adam = optax.adam(0.1)
-    update = make_update(CONFIG, objective(), adam, temperature=1.0, remat=False)
-    before = start(CONFIG, POLICY, adam, critic=False)
+    update = make_update(CONFIG, objective(), adam, temperature=1.0, remat=False, key=KEY)
+    before = start(CONFIG, POLICY, adam, critic=None)
     copy = jax.tree.map(np.array, before)
     state, metrics = update(before, minibatches(answers, 1, 1, 40, order=None)[0])
     assert metrics["optimizer/skipped"] == 1
     jax.tree.map(np.testing.assert_array_equal, state, copy)
 
 
+def test_an_update_in_which_nothing_counts_changes_nothing():
+    """The optimizer's momentum alone must not move the policy."""
+    answers = batch_of(4)
+    adam = optax.adam(0.1)
+    update = make_update(CONFIG, objective(), adam, temperature=1.0, remat=False, key=KEY)
+    before, _ = update(start(CONFIG, POLICY, adam, critic=None), minibatches(answers, 1, 1, 40, order=None)[0])
+    copy = jax.tree.map(np.array, before)
+    answers.extras["weights"][:] = 0
+    state, metrics = update(before, minibatches(answers, 1, 1, 40, order=None)[0])
+    assert metrics["optimizer/idle"] == 1
+    assert metrics["optimizer/skipped"] == 0
+    jax.tree.map(np.testing.assert_array_equal, state, copy)
+
+
+def test_a_separate_critic_has_a_trunk_of_its_own():
+    """Its loss moves its own decoder and leaves the policy where the policy's loss alone puts it."""
+    answers = batch_of(6)
+    with_critic = dataclasses.replace(objective(), critic=Critic(coefficient=2.0, model="separate"))
+    alone, together = step(answers, objective())[0], step(answers, with_critic)[0]
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7), alone["policy"],
+                 together["policy"])
+    assert np.abs(together["value"]["kernel"]).max() > 0
+    head = {"kernel": jnp.ones(CONFIG.width), "bias": jnp.zeros(())}
+    update = make_update(CONFIG, with_critic, SGD, temperature=0.9, remat=False, key=KEY)
+    state = start(CONFIG, POLICY, SGD, critic="separate")
+    state.parameters["value"] = head
+    state, _ = update(state, minibatches(answers, 1, 1, 40, order=None)[0])
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), state.parameters["critic"], POLICY)
+    assert max(jax.tree.leaves(moved)) > 1e-4
+
+
 def test_the_state_is_donated():
-    update = make_update(CONFIG, objective(), SGD, temperature=1.0, remat=False)
-    state = start(CONFIG, POLICY, SGD, critic=False)
+    update = make_update(CONFIG, objective(), SGD, temperature=1.0, remat=False, key=KEY)
+    state = start(CONFIG, POLICY, SGD, critic=None)
     leaf = state.parameters["policy"]["embed"]["embedding"]
     update(state, minibatches(batch_of(), 1, 1, 40, order=None)[0])
     assert leaf.is_deleted()
@@ -146,7 +182,7 @@ def test_the_state_is_donated():
 
 def test_score_gives_values_and_log_probabilities_in_the_order_of_the_answers():
     answers = batch_of(5)
-    parameters = start(CONFIG, POLICY, SGD, critic=True).parameters
+    parameters = start(CONFIG, POLICY, SGD, critic="trunk").parameters
     score = make_score(CONFIG, 1.0)
     [whole], [parts] = minibatches(answers, 1, 1, 40, order=None), minibatches(answers, 1, 4, 40, order=None)
     one, four = score(parameters, whole), score(parameters, parts)

@@ -64,7 +64,7 @@ class Math:
             return Verdict(Outcome.UNPARSABLE, 0.0, None, f"the answer has more than {MOST_CHARACTERS} characters")
         outcome, reason = self._judge(self._settings.grader, problem, answer)
         second = self._second_opinion(problem, answer) if self._sampled(problem, text) else None
-        return Verdict(outcome, float(outcome is Outcome.RIGHT), answer, reason, second)
+        return Verdict(outcome, float(outcome is Outcome.RIGHT), answer, reason, second=second)
 
     def _judge(self, grader: str, problem: Problem, answer: str) -> tuple[Outcome, str]:
         """One grader's outcome and the sentence that explains it."""
