@@ -327,6 +327,14 @@ def _broken_task_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]]
     operations = countdown.operations
     if not operations or set(operations) - set("+-*/") or len(set(operations)) < len(operations):
         yield "task.countdown.operations", operations, "must be some of + - * /, each at most once and without spaces"
+    code, seconds = experiment.task.code, experiment.verifier.seconds
+    if experiment.task.kind == "code" and not code.path.strip():
+        yield "task.code.path", code.path, "must name a file of problems, as in experiments/configs/code.py"
+    if experiment.task.kind == "code" and seconds < 2 * code.seconds + 3:
+        yield ("verifier.seconds", seconds, f"must be at least {2 * code.seconds + 3:g}, what a program of "
+               f"task.code.seconds = {code.seconds:g} may take on the clock and a little more")
+    if experiment.verifier.function and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", experiment.verifier.function):
+        yield "verifier.function", experiment.verifier.function, "must be module:function, such as my_reward:score"
     if arithmetic.digits_low > arithmetic.digits_high:
         yield ("task.arithmetic.digits_low", arithmetic.digits_low,
                f"must be at most task.arithmetic.digits_high = {arithmetic.digits_high}")

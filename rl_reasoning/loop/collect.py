@@ -118,7 +118,7 @@ class _Draw:
         with self.clock("rollout"):
             prompts, completions = rollouts.sample(lab.policy, self.parameters, problems, samples, key, sampling)
         with self.clock("verify"):
-            return rollouts.verify(lab.policy, lab.task, problems, prompts, completions)
+            return rollouts.verify(lab.policy, lab.verifier, problems, prompts, completions)
 
 
 def _require_scored(rollout: Rollouts, step: int) -> None:
