@@ -8,6 +8,8 @@ error for a bad value can say it too. This module imports no jax: a typo must co
 import dataclasses
 from typing import Any
 
+FUNCTION_NAME = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # module:function
+
 
 def setting(default: Any = dataclasses.MISSING, *, doc: str, low: float | None = None, high: float | None = None,
             choices: tuple[str, ...] | None = None) -> Any:
@@ -48,7 +50,7 @@ class Code:
     reward: str = setting("binary", choices=("binary", "rate", "klear"),
                           doc="1 when every test passes, the share of tests that pass, or 2 * share - 1")
     tests: int = setting(16, low=1, doc="most tests an answer; the choice derives from the problem")
-    seconds: float = setting(4.0, low=1.0, high=600.0, doc="processor seconds of a program, all its tests together")
+    seconds: float = setting(3.0, low=1.0, high=600.0, doc="processor seconds of a program, all its tests together")
     memory: int = setting(256, low=64, doc="MiB that each process of a program may allocate")
     repeats: int = setting(1, low=1, high=5, doc="runs of each answer; when they disagree it is unscorable")
     isolation: str = setting("namespace", choices=("namespace", "landlock", "none"),

@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, FieldReference, config_flags
 
-from rl_reasoning.config import Experiment
+from rl_reasoning.config import FUNCTION_NAME, Experiment
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text",
           tuple: "a list of names", dict: "options by name"}
@@ -330,10 +330,10 @@ def _broken_task_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]]
     code, seconds = experiment.task.code, experiment.verifier.seconds
     if experiment.task.kind == "code" and not code.path.strip():
         yield "task.code.path", code.path, "must name a file of problems, as in experiments/configs/code.py"
-    if experiment.task.kind == "code" and seconds < 2 * code.seconds + 3:
-        yield ("verifier.seconds", seconds, f"must be at least {2 * code.seconds + 3:g}, what a program of "
+    if experiment.task.kind == "code" and seconds < 2 * code.seconds + 5:
+        yield ("verifier.seconds", seconds, f"must be at least {2 * code.seconds + 5:g}, what a program of "
                f"task.code.seconds = {code.seconds:g} may take on the clock and a little more")
-    if experiment.verifier.function and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", experiment.verifier.function):
+    if experiment.verifier.function and not re.fullmatch(FUNCTION_NAME, experiment.verifier.function):
         yield "verifier.function", experiment.verifier.function, "must be module:function, such as my_reward:score"
     if arithmetic.digits_low > arithmetic.digits_high:
         yield ("task.arithmetic.digits_low", arithmetic.digits_low,

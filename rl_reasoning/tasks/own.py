@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from rl_reasoning.config import FUNCTION_NAME
 from rl_reasoning.types import Outcome, Problem, Verdict
 
 
@@ -26,7 +27,7 @@ class OwnVerifier:
     name: str
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.name):
+        if not re.fullmatch(FUNCTION_NAME, self.name):
             raise ValueError(f"verifier.function={self.name!r} must be module:function, such as my_reward:score")
 
     def load(self) -> Callable[[Problem, str], Verdict]:

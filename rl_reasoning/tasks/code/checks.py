@@ -6,7 +6,6 @@ and a plain value comes back. So there is no verdict to forge where the program 
 patched builtins and objects that claim to equal everything are at most values that are compared, and found wrong.
 """
 
-import contextlib
 import dataclasses
 import re
 import signal
@@ -14,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rl_reasoning.tasks.code.sandbox import Sandbox, SandboxError, SandboxGarbage
+from rl_reasoning.tasks.code.sandbox import Sandbox, SandboxError, Sandboxes, SandboxGarbage
 
 TOLERANCE = 1e-6  # relative, or absolute below 1, for numbers that are expected with a decimal point
 
@@ -41,7 +40,11 @@ class Limits:
     @property
     def wall_seconds(self) -> float:
         """Seconds on the clock after which there is no verdict: the machine was too slow, or the program slept."""
-        return 2 * self.seconds + 2
+        return 2 * self.seconds + 4
+
+    def open(self, sandboxes: Sandboxes, deadline: float) -> Sandbox:
+        """A sandbox with these limits."""
+        return sandboxes.open(self.level, self.seconds, self.memory, deadline)
 
 
 @dataclasses.dataclass
@@ -58,14 +61,22 @@ class Tally:
         self.passed += not why
         self.why = self.why or why
 
+    def give_up(self, error: Exception) -> None:
+        """Fails a test, and with it those that are still to come: the program no longer says what it is asked."""
+        self.add(f"the program meddled with the sandbox: {error}")
 
-def run_output_tests(program: str, tests: Sequence[Mapping[str, str]], limits: Limits) -> Tally:
+
+def run_output_tests(sandboxes: Sandboxes, program: str, tests: Sequence[Mapping[str, str]], limits: Limits) -> Tally:
     """Runs a program once a test. Raises SandboxError when there is no verdict, SandboxTimeout among them."""
     tally, left, deadline = Tally(), limits.seconds, time.monotonic() + limits.wall_seconds
-    with Sandbox(limits.level, limits.seconds, limits.memory, deadline) as sandbox:
+    with limits.open(sandboxes, deadline) as sandbox:
         sandbox.send({"program": program})
         for test in tests:
-            why, used = _output_test(sandbox, test, left, limits.seconds)
+            try:
+                why, used = _output_test(sandbox, test, left, limits.seconds)
+            except (SandboxGarbage, KeyError, TypeError, ValueError) as error:
+                tally.give_up(error)
+                break
             left -= used
             tally.add(why)
             if why and limits.first_failure:
@@ -77,11 +88,8 @@ def _output_test(sandbox: Sandbox, test: Mapping[str, str], left: float, seconds
     """Why a test failed, empty when it passed, and the processor seconds it took."""
     if left <= 0:
         return _slow(seconds), 0.0
-    try:
-        reply = sandbox.ask({"run": test["input"], "cpu": left})
-        printed, code, used = str(reply["stdout"]), int(reply["code"]), max(0.0, float(reply["cpu"]))
-    except (SandboxGarbage, KeyError, TypeError, ValueError) as error:
-        return f"the program meddled with the sandbox: {error}", 0.0
+    reply = sandbox.ask({"run": test["input"], "cpu": left})
+    printed, code, used = str(reply["stdout"]), int(reply["code"]), max(0.0, float(reply["cpu"]))
     if used >= left or code == -signal.SIGXCPU:
         return _slow(seconds), used
     if code != 0:
@@ -115,49 +123,45 @@ def _same_word(printed: str, expected: str) -> bool:
     return abs(float(printed) - value) <= TOLERANCE * max(1.0, abs(value))
 
 
-def run_assertions(program: str, tests: Sequence[str], setup: str, names: Sequence[str], limits: Limits) -> Tally:
+def run_assertions(sandboxes: Sandboxes, program: str, tests: Sequence[str], setup: str, names: Sequence[str],
+                   limits: Limits) -> Tally:
     """Runs each assertion against a fresh import of a program. Raises SandboxError when there is no verdict."""
     tally, left, deadline = Tally(), limits.seconds, time.monotonic() + limits.wall_seconds
-    with contextlib.ExitStack() as stack:
-        programs, tester = (stack.enter_context(Sandbox(limits.level, limits.seconds, limits.memory, deadline))
-                            for _ in range(2))
+    with limits.open(sandboxes, deadline) as programs, limits.open(sandboxes, deadline) as tester:
         programs.send({"program": program})
         for test in tests:
-            if left <= 0:
-                tally.add(_slow(limits.seconds))
-            else:
-                request = {"judge": test, "setup": setup, "names": list(names), "cpu": limits.seconds}
-                why, used = _assertion(programs, tester, request, left)
-                left -= used
-                tally.add(_slow(limits.seconds) if left <= 0 else why)
+            request = {"judge": test, "setup": setup, "names": list(names), "cpu": limits.seconds}
+            try:
+                why, used = _assertion(programs, tester, request, left) if left > 0 else ("", 0.0)
+            except SandboxGarbage as error:
+                tally.give_up(error)
+                break
+            left -= used
+            tally.add(_slow(limits.seconds) if left <= 0 else why)
             if tally.why and limits.first_failure:
                 break
     return tally
 
 
 def _assertion(programs: Sandbox, tester: Sandbox, request: Mapping[str, Any], left: float) -> tuple[str, float]:
-    """Why an assertion failed, empty when it holds, and the processor seconds that the program took."""
-    try:
-        first = programs.ask({"serve": {}, "cpu": left})
-        if first.get("ready") is not True:
-            return f"the program cannot be imported: {_complaint(first)}", _used(programs, first)
-    except SandboxGarbage as error:
-        return f"the program meddled with the sandbox: {error}", 0.0
+    """Why an assertion failed, empty when it holds, and the processor seconds that the program took.
+
+    Raises:
+      SandboxGarbage: the program's side did not speak its protocol.
+      SandboxError: there is no verdict.
+    """
+    first = programs.ask({"serve": {}, "cpu": left})
+    if first.get("ready") is not True:
+        said = f"{first['raised']}: {first.get('message')}"[:200] if "raised" in first else "it ended"
+        return f"the program cannot be imported: {said}", _used(programs, first)
     failure, ended = _converse(programs, tester, request)
-    try:
-        if ended is None:
-            programs.send({"stop": True})
-        return failure, _used(programs, ended or {})
-    except SandboxGarbage as error:
-        return f"the program meddled with the sandbox: {error}", 0.0
+    if ended is None:
+        programs.send({"stop": True})
+    return failure, _used(programs, ended or {})
 
 
 def _converse(programs: Sandbox, tester: Sandbox, request: Mapping[str, Any]) -> tuple[str, dict[str, Any] | None]:
-    """Passes calls from the test to the program; why it failed, and the program's last reply if it ended on the way.
-
-    Raises:
-      SandboxError: the test itself ended without a verdict.
-    """
+    """Passes calls from the test to the program; why it failed, and the program's last reply if it ended on the way."""
     tester.send(request)
     failure, ended = "", None
     while True:
@@ -167,27 +171,23 @@ def _converse(programs: Sandbox, tester: Sandbox, request: Mapping[str, Any]) ->
             return failure or ("" if message["passed"] is True else str(message["why"])), ended
         if "call" not in message:
             raise SandboxError(f"the test ended without a verdict: {message}")
-        reply: dict[str, Any] = {}
-        if not failure:
-            try:
-                reply = programs.ask(message)
-            except SandboxGarbage as error:
-                failure = f"the program meddled with the sandbox: {error}"
+        reply = programs.ask(message) if ended is None else ended
         if "value" in reply and "args" in reply:
             tester.send({"value": reply["value"], "args": reply["args"]})
-            continue
-        if "raised" not in reply:
-            failure, ended = failure or f"the program ended in a call (code {reply.get('ended')})", reply
-        tester.send({"raised": str(reply.get("raised", "RuntimeError")), "message": str(reply.get("message", failure))})
+        elif "raised" in reply:
+            tester.send({"raised": str(reply["raised"]), "message": str(reply.get("message"))})
+        elif "ended" in reply:
+            failure, ended = f"the program ended in a call (code {reply['ended']})", reply
+            tester.send({"raised": "RuntimeError", "message": failure})
+        else:
+            raise SandboxGarbage(f"{str(reply)[:80]} is no answer to a call")
 
 
 def _used(programs: Sandbox, reply: Mapping[str, Any]) -> float:
     """Processor seconds of a served program, from the reply that says that it has ended."""
     while "ended" not in reply:
+        if not reply.keys() <= {"raised", "message"}:
+            raise SandboxGarbage(f"{str(reply)[:80]} where the program should end")
         reply = programs.receive()
     cpu = reply.get("cpu")
     return max(0.0, cpu) if isinstance(cpu, float) else 0.0
-
-
-def _complaint(reply: Mapping[str, Any]) -> str:
-    return f"{reply['raised']}: {reply.get('message')}"[:200] if "raised" in reply else "it ended"

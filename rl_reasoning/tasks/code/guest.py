@@ -32,7 +32,7 @@ PROGRAM, TEST = "solution.py", "test.py"
 
 
 def serve(cpu, refuse_processes):
-    """Answers requests until the other side closes.
+    """Answers requests on what is descriptor 0, with replies on 1, until the other side closes.
 
     Args:
       cpu: processor seconds that no program may exceed in one request.

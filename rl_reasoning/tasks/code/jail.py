@@ -1,10 +1,13 @@
-"""Shuts a process in and then serves programs in it: run as a script, with the standard library alone.
+"""Shuts processes in and lets them run programs: a script, with the standard library alone.
 
-    python -s -S -P -B jail.py LEVEL LIMITS
+    python -s -S -P -B jail.py, with a Unix socket as standard input
 
-Two processes: a keeper outside, which waits and cleans up, and the guest inside (`guest.py`), which first loses what
-it could do harm with: its file system, network, other processes, privileges and most dangerous system calls, as far
-as LEVEL says. A step that fails ends the guest before it has read a byte: one line {"fault": ...} says why.
+Each packet on the socket asks for a sandbox: {"level", "cpu", "memory", "scratch"} with three descriptors, for
+requests, for replies, and one that is closed when all of the sandbox is gone. A fork serves it, so a sandbox starts in
+milliseconds. It is two processes: a keeper outside, which waits and cleans up, and the guest inside (`guest.py`),
+which first loses what it could do harm with: its file system, network, other processes, privileges and dangerous
+system calls, as far as the level says. A step that fails ends the guest before it has read a byte: one line
+{"fault": ...} says why.
 
 Nothing that decides a verdict is ever in here: no expected output, no test's text beside the program under test.
 """
@@ -16,8 +19,8 @@ import platform
 import resource
 import runpy
 import signal
+import socket
 import struct
-import sys
 
 PARENT_DEATH_SIGNAL, DUMPABLE, SECCOMP, CHILD_SUBREAPER, NO_NEW_PRIVS = 1, 4, 22, 36, 38  # prctl(2)
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
@@ -40,6 +43,7 @@ ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 NEW_THREAD = 0x00010000  # of clone(2)
 EPERM, ENOSYS = 1, 38
 SCRATCH_MIB, OPEN_FILES, PROCESSES = 16, 64, 16
+FIRST_USER = 200_000  # root turns into one user a sandbox, so that one cannot touch or crowd out another
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -53,12 +57,36 @@ def system(name, *arguments):
     return result
 
 
-def main(level, limits):
-    """Keeper and guest; the exit code says nothing that anyone relies on."""
+def main():
+    """Forks a keeper for each packet and answers with its process id, until the other side closes or dies."""
     guest = runpy.run_path(os.path.join(os.path.dirname(os.path.abspath(__file__)), "guest.py"))
+    control = socket.socket(fileno=os.dup(0))
+    system("prctl", PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for keepers
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(control, 1 << 16, 3)
+        if not packet:
+            return
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            for own, descriptor in enumerate(descriptors[:2]):
+                os.dup2(descriptor, own)
+                os.close(descriptor)
+            os._exit(open_sandbox(json.loads(packet), guest["serve"]))
+        for descriptor in descriptors:
+            os.close(descriptor)
+        control.send(str(pid).encode())
+
+
+def open_sandbox(limits, serve):
+    """Keeper and guest; the exit code says nothing that anyone relies on."""
+    os.setsid()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     system("prctl", PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     system("prctl", CHILD_SUBREAPER, 1, 0, 0, 0)
-    uid = other_user(level, limits["uid"])
+    level = limits["level"]
+    uid = other_user(level, FIRST_USER + os.getpid() % 100_000)
     try:
         if level == "namespace":
             leave_namespaces(alone=uid is None)
@@ -71,7 +99,7 @@ def main(level, limits):
         fault = json.dumps({"fault": f"isolation {level}: {error}"})
         os.write(1, fault.encode() + b"\n")
         return 1
-    guest["serve"](limits["cpu"], refuse_processes)
+    serve(limits["cpu"], refuse_processes)
     return 0
 
 
@@ -129,7 +157,7 @@ def shut_in(level, limits, uid, processes):
     visible = [os.path.dirname(os.__file__), *filter(os.path.isdir, ("/lib", "/lib64", "/usr/lib", "/usr/lib64"))]
     if level == "namespace":
         change_root(visible)
-    os.chdir("/tmp" if level == "namespace" else limits["scratch"])
+    os.chdir("/scratch" if level == "namespace" else limits["scratch"])
     if level == "landlock":
         restrict_files(visible, limits["scratch"])
     for name, value in (("AS", limits["memory"]), ("NOFILE", OPEN_FILES), ("FSIZE", SCRATCH_MIB << 20), ("CORE", 0),
@@ -141,7 +169,7 @@ def shut_in(level, limits, uid, processes):
 
 
 def change_root(visible):
-    """A root of memory: the given folders read-only at their places, an empty /tmp, /dev/null, and nothing else."""
+    """A root of memory: the given folders read-only at their places, an empty /scratch, /dev/null, and nothing else."""
     system("mount", None, b"/", None, REC | PRIVATE, None)
     descriptors = [(path, os.open(path, os.O_PATH)) for path in visible]
     null = os.open(os.devnull, os.O_PATH)
@@ -154,8 +182,8 @@ def change_root(visible):
         else:
             os.makedirs(os.path.dirname(staged + path), exist_ok=True)
             os.symlink(os.readlink(path), staged + path)
-    os.makedirs(staged + "/tmp")
-    system("mount", b"tmpfs", (staged + "/tmp").encode(), b"tmpfs", NOSUID | NODEV | NOEXEC,
+    os.makedirs(staged + "/scratch")
+    system("mount", b"tmpfs", (staged + "/scratch").encode(), b"tmpfs", NOSUID | NODEV | NOEXEC,
            f"size={SCRATCH_MIB}m,nr_inodes=1024,mode=1777".encode())
     os.makedirs(staged + "/dev")
     open(staged + "/dev/null", "w").close()
@@ -221,7 +249,8 @@ def refuse_calls():
 
 
 def refuse_processes():
-    """Starting a process fails from here on; threads can be started. Raises OSError."""
+    """Starting a process fails from here on, threads can be started; ends with its parent. Raises OSError."""
+    system("prctl", PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     _, clone, _, starters, _ = architecture()
     steps = [(LOAD, 0, 0, 0)]
     steps += [step for number in starters for step in ((EQUAL, 0, 1, number), (END, 0, 0, ERRNO | EPERM))]
@@ -268,4 +297,4 @@ def write(path, text):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], json.loads(sys.argv[2])))
+    main()

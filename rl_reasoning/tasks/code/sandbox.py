@@ -10,11 +10,13 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+import weakref
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ LEVELS = ("none", "landlock", "namespace")  # weakest first
 
 _JAIL = str(Path(__file__).with_name("jail.py"))
 _LONGEST_REPLY = 1 << 20  # bytes of one line
-_FIRST_USER = 200_000  # root turns into one user a sandbox, so that one cannot touch or crowd out another
+_HELPER_SECONDS = 10.0  # for the helper's start and one fork
 
 
 class SandboxError(RuntimeError):
@@ -37,71 +39,118 @@ class SandboxGarbage(SandboxError):
     """The sandbox did not speak its protocol, which only the program inside can have brought about."""
 
 
-class Sandbox:
-    """One jailed process; use it in a `with` block, which leaves nothing of it behind.
+class Sandboxes:
+    """Starts sandboxes: a helper process that has what they need loaded forks one in milliseconds.
 
-    Args:
-      level: one of `LEVELS`.
-      cpu: processor seconds that a request may use.
-      memory: bytes that each process inside may allocate.
-      deadline: time.monotonic() at which everything must be over.
-
-    Raises:
-      SandboxError: no process can be started.
+    The helper starts with the first sandbox and ends when this object or its process goes away. Not for several
+    threads at once.
     """
 
-    def __init__(self, level: str, cpu: float, memory: int, deadline: float):
-        self._deadline, self._received = deadline, bytearray()
-        self._scratch = None if level == "namespace" else tempfile.mkdtemp(prefix="sandbox-")
-        if self._scratch:
-            os.chmod(self._scratch, 0o777)
-        limits = {"cpu": cpu, "memory": memory, "scratch": self._scratch, "uid": _FIRST_USER + os.getpid() % 100_000}
-        command = [getattr(sys, "_base_executable", sys.executable), "-s", "-S", "-P", "-B", _JAIL, level,
-                   json.dumps(limits)]
-        environment = {"PYTHONHASHSEED": "0", "PYTHONIOENCODING": "utf-8:replace", "LC_ALL": "C.UTF-8"}
+    def __init__(self) -> None:
+        self._control: socket.socket | None = None
+
+    def open(self, level: str, cpu: float, memory: int, deadline: float) -> "Sandbox":
+        """A new sandbox, to be used in a `with` block.
+
+        Args:
+          level: one of `LEVELS`.
+          cpu: processor seconds that a request may use.
+          memory: bytes that each process inside may allocate.
+          deadline: time.monotonic() at which everything must be over.
+
+        Raises:
+          SandboxError: no process can be started.
+        """
+        scratch = None if level == "namespace" else tempfile.mkdtemp(prefix="sandbox-")
+        if scratch:
+            os.chmod(scratch, 0o777)
+        packet = json.dumps({"level": level, "cpu": cpu, "memory": memory, "scratch": scratch}).encode()
+        pipes = [os.pipe() for _ in range(3)]
+        (their_requests, requests), (replies, their_replies), (gone, their_life) = pipes
+        theirs = (their_requests, their_replies, their_life)
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, cwd="/",
-                                             stderr=subprocess.DEVNULL, env=environment, start_new_session=True)
+            pid = self._start(packet, theirs)
         except OSError as error:
+            for descriptor in (requests, replies, gone):
+                os.close(descriptor)
             raise SandboxError(f"no sandbox can be started: {error}") from error
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        return Sandbox(pid, requests, replies, gone, deadline, scratch)
+
+    def _start(self, packet: bytes, descriptors: Sequence[int]) -> int:
+        """The process id of a new sandbox; a helper that is gone is replaced once."""
+        if self._control:
+            try:
+                return self._request(packet, descriptors)
+            except OSError:
+                self._finalizer()
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.settimeout(_HELPER_SECONDS)
+        command = [getattr(sys, "_base_executable", sys.executable), "-s", "-S", "-P", "-B", _JAIL]
+        environment = {"PYTHONHASHSEED": "0", "PYTHONIOENCODING": "utf-8:replace", "LC_ALL": "C.UTF-8"}
+        with theirs:
+            process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                       cwd="/", env=environment, start_new_session=True)
+        self._finalizer = weakref.finalize(self, _end_helper, self._control, process)
+        return self._request(packet, descriptors)
+
+    def _request(self, packet: bytes, descriptors: Sequence[int]) -> int:
+        socket.send_fds(self._control, [packet], descriptors)
+        reply = self._control.recv(64)
+        if not reply:
+            raise ConnectionResetError("the process that starts sandboxes has died")
+        return int(reply)
+
+
+def _end_helper(control: socket.socket, process: subprocess.Popen) -> None:
+    control.close()
+    process.kill()
+    process.wait()
+
+
+class Sandbox:
+    """One jailed process; leaving its `with` block leaves nothing of it behind."""
+
+    def __init__(self, pid: int, requests: int, replies: int, gone: int, deadline: float, scratch: str | None):
+        self._pid, self._requests, self._replies, self._gone = pid, requests, replies, gone
+        self._deadline, self._scratch, self._received = deadline, scratch, bytearray()
+        os.set_blocking(requests, False)
 
     def __enter__(self) -> "Sandbox":
         return self
 
     def __exit__(self, *_: object) -> None:
-        process = self._process
-        for pipe in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):
-                pipe.close()
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        os.close(self._requests)
+        os.close(self._replies)
+        for end, number in ((os.kill, signal.SIGTERM), (os.killpg, signal.SIGKILL)):
+            if select.select([self._gone], [], [], 0.0)[0]:
+                break  # closed: every process that held it is gone
+            with contextlib.suppress(ProcessLookupError):
+                end(self._pid, number)
+            select.select([self._gone], [], [], 1.0)
+        os.close(self._gone)
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Writes one request. Raises SandboxError, and SandboxTimeout when the other side does not read."""
         data = memoryview(json.dumps(message).encode() + b"\n")
-        pipe = self._process.stdin.fileno()
-        os.set_blocking(pipe, False)
         while data:
-            _, ready, _ = select.select([], [pipe], [], self._left())
+            _, ready, _ = select.select([], [self._requests], [], self._left())
             if not ready:
                 raise SandboxTimeout("took no request in time")
             try:
-                data = data[os.write(pipe, data):]
+                data = data[os.write(self._requests, data):]
             except OSError as error:
                 raise SandboxError(f"the sandbox has ended ({error})") from error
 
     def receive(self) -> dict[str, Any]:
         """The next reply. Raises SandboxTimeout, SandboxGarbage, and SandboxError when it has ended."""
-        pipe = self._process.stdout.fileno()
         while b"\n" not in self._received:
-            ready, _, _ = select.select([pipe], [], [], self._left())
-            part = os.read(pipe, 1 << 16) if ready else None
+            ready, _, _ = select.select([self._replies], [], [], self._left())
+            part = os.read(self._replies, 1 << 16) if ready else None
             if not ready:
                 raise SandboxTimeout("no answer in time")
             if not part:
@@ -140,7 +189,7 @@ def reach(weakest: str) -> str:
     failed = []
     for level in reversed(LEVELS[LEVELS.index(weakest):]):
         try:
-            with Sandbox(level, 5.0, 256 << 20, time.monotonic() + 20) as sandbox:
+            with Sandboxes().open(level, 5.0, 256 << 20, time.monotonic() + 20) as sandbox:
                 sandbox.send({"program": "import decimal\nprint(decimal.Decimal(6) * 7)"})
                 reply = sandbox.ask({"run": "", "cpu": 5.0})
             if reply["stdout"] == "42\n":

@@ -11,7 +11,7 @@ from rl_reasoning.tasks import choose, is_held_out
 from rl_reasoning.tasks.code.answers import program_of
 from rl_reasoning.tasks.code.checks import Limits, Tally, run_assertions, run_output_tests
 from rl_reasoning.tasks.code.problems import CodeProblems, read_problems
-from rl_reasoning.tasks.code.sandbox import SandboxError, SandboxTimeout, reach
+from rl_reasoning.tasks.code.sandbox import SandboxError, Sandboxes, SandboxTimeout, reach
 from rl_reasoning.types import Outcome, Problem, Verdict
 
 
@@ -37,6 +37,7 @@ class Code:
 
     def __init__(self, settings: Settings, level: str | None = None):
         self._settings, self.level = settings, level or reach(settings.isolation)
+        self._sandboxes = Sandboxes()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy takes no problems along, since each call of `verify` brings its own."""
@@ -79,8 +80,8 @@ class Code:
         settings, answer, tests = self._settings, problem.answer, self._tests(problem)
         limits = Limits(self.level, settings.seconds, settings.memory << 20, settings.reward == "binary")
         if "tests" in answer:
-            return run_output_tests(program, tests, limits)
-        return run_assertions(program, tests, answer["setup"], answer["names"], limits)
+            return run_output_tests(self._sandboxes, program, tests, limits)
+        return run_assertions(self._sandboxes, program, tests, answer["setup"], answer["names"], limits)
 
     def _tests(self, problem: Problem) -> list[Any]:
         """The problem's tests, or as many as allowed, drawn by its id."""
