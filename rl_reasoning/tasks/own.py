@@ -51,7 +51,7 @@ def as_verdict(returned: Any) -> Verdict:
         return returned
     try:
         reward = float(returned)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return _unscorable(f"the verifier returned {returned!r:.80}, which is neither a number nor a Verdict")
     if not math.isfinite(reward):
         return _unscorable(f"the verifier returned {reward}")

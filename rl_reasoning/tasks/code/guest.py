@@ -179,7 +179,7 @@ def judge(request, requests, replies):
 
     try:
         runpy.run_path(TEST, init_globals={name: proxy(name) for name in request["names"]}, run_name="test")
-    except BaseException as error:
+    except Exception as error:
         say(replies, {"passed": False, "why": "".join(traceback.format_exception_only(error))[:200].strip()})
         return
     say(replies, {"passed": True, "why": ""})

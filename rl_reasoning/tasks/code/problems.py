@@ -53,7 +53,7 @@ def read_problems(path: Path, strict: bool) -> CodeProblems:
             if problem.id in problems:
                 raise ValueError(f"id {problem.id!r} came before")
             problems[problem.id] = problem
-        except (ValueError, RecursionError, MemoryError) as error:
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
             skipped.append((number, str(error)))
     if skipped and (strict or not problems):
         number, why = skipped[0]

@@ -186,10 +186,10 @@ def reach(weakest: str) -> str:
     Raises:
       SandboxError: it is weaker than `weakest`; the message says what failed at each level and how to allow less.
     """
-    failed = []
+    failed, sandboxes = [], Sandboxes()
     for level in reversed(LEVELS[LEVELS.index(weakest):]):
         try:
-            with Sandboxes().open(level, 5.0, 256 << 20, time.monotonic() + 20) as sandbox:
+            with sandboxes.open(level, 5.0, 256 << 20, time.monotonic() + 20) as sandbox:
                 sandbox.send({"program": "import decimal\nprint(decimal.Decimal(6) * 7)"})
                 reply = sandbox.ask({"run": "", "cpu": 5.0})
             if reply["stdout"] == "42\n":

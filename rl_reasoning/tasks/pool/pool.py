@@ -242,6 +242,8 @@ class _Batch:
         self._selector = selectors.DefaultSelector()
         for worker in self._pool.workers:
             self._selector.register(worker.connection, selectors.EVENT_READ, worker)
+        for key, _ in self._selector.select(0.0):
+            self._read(key.data)  # nothing was asked yet: it died since the last batch
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -71,10 +71,11 @@ def _serve(control: socket.socket, workers: set[int], verify: Verify, memory: in
         return False
     kind, pid = REQUEST.unpack(message)
     if kind == FORK:
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             control.close()
-            _work(socket.socket(fileno=descriptors[0]), verify, memory)
+            _work(socket.socket(fileno=descriptors[0]), verify, memory, parent)
         os.close(descriptors[0])
         workers.add(pid)
     else:
@@ -83,10 +84,10 @@ def _serve(control: socket.socket, workers: set[int], verify: Verify, memory: in
     return True
 
 
-def _work(connection: socket.socket, verify: Verify, memory: int) -> None:
+def _work(connection: socket.socket, verify: Verify, memory: int, parent: int) -> None:
     """A worker's whole life: verdicts on what arrives, one after another, until the pool closes; never returns."""
     try:
-        _settle(memory)
+        _settle(memory, parent)
         while (frame := wire.receive(connection)) is not None:
             problem, text = wire.unpack(frame)
             wire.send(connection, _judge(verify, problem, text))
@@ -96,10 +97,12 @@ def _work(connection: socket.socket, verify: Verify, memory: int) -> None:
         os._exit(0)  # nothing of the template's that is registered to run at exit may run here
 
 
-def _settle(memory: int) -> None:
+def _settle(memory: int, parent: int) -> None:
     """Makes the forked process one that cannot outlive its template, write to its terminal, or eat the machine."""
     os.setsid()
     _prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # it died before the signal was asked for
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
