@@ -38,15 +38,15 @@ def test_the_task_says_where_its_verifier_runs():
 
 
 def test_t34_answers_that_hang_are_unscorable_and_the_step_goes_on(capsys):
-    """T18, T34: half of the answers hang; the others train, the metric and the alarm say so."""
-    lab = make_lab(0, algorithm="grpo", prompts=8, samples=4, minibatches=1)
+    """T18, T34: about a quarter of the answers hang; the others train, the metric and the alarm say so."""
+    lab = make_lab(0, algorithm="grpo")
     with VerifierPool(lab.task, config.Verifier(function=HANGS, workers=2, seconds=0.2)) as pool:
         trainer = make_trainer(dataclasses.replace(lab, verifier=pool), "grpo")
         state = start(lab.policy.config, lab.first(), trainer.optimizer, critic=False)
         _, metrics, timings = train_step(trainer, state, 1)
     assert 0 < metrics["reward/unscorable"] < 1
     assert np.isfinite(list(metrics.values())).all()
-    assert timings["verifier/replaced"] == metrics["reward/unscorable"] * 32
+    assert timings["verifier/replaced"] == metrics["reward/unscorable"] * 64
     assert "answers could not be scored" in capsys.readouterr().err
 
 
