@@ -75,7 +75,7 @@ class Verifier:
 
     function: str = setting("", doc="module:function (problem, text) -> reward or Verdict; empty is the task's own")
     workers: int = setting(0, low=0, high=1024, doc="worker processes; 0 is one a core, at most 8")
-    seconds: float = setting(12.0, low=0.05, high=3600.0, doc="wall seconds for one answer, then it is unscorable")
+    seconds: float = setting(5.0, low=0.05, high=3600.0, doc="wall seconds for one answer, then it is unscorable")
     memory: int = setting(512, low=16, doc="MiB that a worker may allocate beyond what it starts with")
 
 

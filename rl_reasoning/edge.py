@@ -333,6 +333,8 @@ def _broken_task_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]]
     if experiment.task.kind == "code" and seconds < 2 * code.seconds + 5:
         yield ("verifier.seconds", seconds, f"must be at least {2 * code.seconds + 5:g}, what a program of "
                f"task.code.seconds = {code.seconds:g} may take on the clock and a little more")
+    if experiment.task.kind == "code" and experiment.verifier.memory < code.memory:
+        yield "verifier.memory", experiment.verifier.memory, f"must be at least task.code.memory = {code.memory}"
     if experiment.verifier.function and not re.fullmatch(FUNCTION_NAME, experiment.verifier.function):
         yield "verifier.function", experiment.verifier.function, "must be module:function, such as my_reward:score"
     if arithmetic.digits_low > arithmetic.digits_high:

@@ -32,6 +32,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.task.code.reward = "rate"
     config.task.code.isolation = "namespace"
     config.task.code.held_out = 0.3
+    config.verifier.seconds = 12.0  # on the clock, for programs of 3 processor seconds
 
     # The policy: the file says its own sizes, and its weights are the base as they are.
     config.model.source = "smollm2-135m"

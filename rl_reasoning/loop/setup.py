@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from rich.console import Console
+
 from rl_reasoning import keys
 from rl_reasoning.config import Code as CodeSettings
 from rl_reasoning.config import Experiment, Model
@@ -63,16 +65,17 @@ def build(experiment: Experiment) -> Lab:
 def _task(experiment: Experiment) -> Task:
     settings = experiment.task
     if settings.kind == "code":
-        return _code(settings.code)
+        return make_code(settings.code)
     return Countdown(settings.countdown) if settings.kind == "countdown" else Arithmetic(settings.arithmetic)
 
 
-def _code(settings: CodeSettings) -> Task:
+def make_code(settings: CodeSettings) -> Task:
     """The code task, with a word on how safely its programs run and on the rows that are no problems."""
     task = Code(settings)
     say(f"code sandbox: isolation level {task.level}")
     if task.level == "none":
-        say("\033[31mWARNING: programs that the policy writes run without isolation, with your rights\033[0m")
+        Console(stderr=True).print("WARNING: programs that the policy writes run without isolation, with your rights",
+                                   style="bold white on red", soft_wrap=True)
     for line, why in task.file.skipped[:10]:
         say(f"{settings.path}, line {line} skipped: {why}")
     if task.file.skipped:
@@ -86,7 +89,7 @@ def make_verifier(task: Task, settings: VerifierSettings) -> Verifier:
     Raises:
       PoolError, ValueError: see `VerifierPool`.
     """
-    if task.in_process and not settings.function:
+    if getattr(task, "in_process", False) and not settings.function:
         return InProcess(task)
     facts = {"verifier/isolation_level": float(LEVELS.index(task.level))} if isinstance(task, Code) else {}
     return VerifierPool(task, settings, facts)

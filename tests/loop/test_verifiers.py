@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from rl_reasoning import config
 from rl_reasoning.edge import ConfigError, read_experiment
 from rl_reasoning.evaluation.evaluate import NothingScored, evaluate
 from rl_reasoning.keys import Role, derive
-from rl_reasoning.loop import run_experiment
+from rl_reasoning.loop import run_experiment, setup
 from rl_reasoning.loop.reinforce import alarm, make_trainer, train_step
 from rl_reasoning.loop.setup import build, make_verifier
 from rl_reasoning.reporting.results import collect
@@ -94,7 +95,7 @@ def test_t36_an_evaluation_without_any_verdict_stops_with_the_reason():
 def test_t36_a_run_whose_verifier_always_fails_stops_with_code_1(tmp_path, capsys):
     experiment = read_experiment(countdown.get_config("smoke"))
     verifier = config.Verifier(function="verifiers_for_loops:broken", workers=1)
-    warm_start = dataclasses.replace(experiment.warm_start, steps=1, refine_steps=0)
+    warm_start = dataclasses.replace(experiment.warm_start, steps=0, refine_steps=0)
     changed = dataclasses.replace(experiment, workdir=str(tmp_path), verifier=verifier, warm_start=warm_start)
     assert run_experiment(changed) == 1
     assert "stopped: no answer of the evaluation could be scored; the first: the verifier raised ImportError" in (
@@ -110,13 +111,30 @@ def test_an_own_verifier_that_is_not_there_is_an_error_of_the_settings(name):
 
 @pytest.mark.parametrize(("change", "named"), [
     ({"task": {"kind": "code", "code": {"path": ""}}}, r"task\.code\.path"),
-    ({"task": {"kind": "code", "code": {"path": "x", "seconds": 20.0}}}, r"verifier\.seconds = 12\.0: .* at least 45"),
+    ({"task": {"kind": "code", "code": {"path": "x", "seconds": 20.0}}}, r"verifier\.seconds = 5\.0: .* at least 45"),
+    ({"task": {"kind": "code", "code": {"path": "x", "memory": 600}}, "verifier": {"seconds": 20.0}}, "memory = 600"),
     ({"verifier": {"function": "score"}}, "module:function"),
     ({"task": {"code": {"isolation": "nmae"}}}, "namespace, landlock, none"),
 ])
 def test_t61_settings_of_verifiers_that_cannot_be(change, named):
     with pytest.raises(ConfigError, match=named):
         read_experiment(change)
+
+
+def test_t42_running_without_isolation_is_said_loudly(monkeypatch, capsys):
+    monkeypatch.setattr("rl_reasoning.tasks.code.task.reach", lambda weakest: weakest)
+    settings = read_experiment(code.get_config("")).task.code
+    setup.make_code(dataclasses.replace(settings, isolation="none"))
+    assert "isolation level none\nWARNING: programs that the policy writes run without isolation" in (
+        capsys.readouterr().err)
+
+
+def test_t45_skipped_rows_are_named_before_the_first_step(tmp_path, capsys):
+    good = pathlib.Path(code.get_config("").task.code.path)
+    path = tmp_path / "rows.jsonl"
+    path.write_text(good.read_text() + "{broken\n")
+    setup.make_code(config.Code(path=str(path)))
+    assert "rows.jsonl, line 41 skipped" in capsys.readouterr().err
 
 
 def test_the_code_example_runs_from_end_to_end(tmp_path, capsys):

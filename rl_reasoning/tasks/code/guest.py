@@ -91,12 +91,13 @@ def fork(cpu, refuse_processes, body):
 
 def run(stdin, cpu, refuse_processes):
     """Runs the program as a script and collects what it prints, up to `LONGEST_OUTPUT` bytes."""
-    with open("stdin.txt", "w+", encoding="utf-8", errors="replace") as file:
-        file.write(stdin)
+    source = os.fdopen(os.memfd_create("stdin"), "wb+")
+    source.write(stdin.encode(errors="replace"))
+    source.seek(0)
     output, error = os.pipe(), os.pipe()
 
     def body():
-        os.dup2(os.open("stdin.txt", os.O_RDONLY), 0)
+        os.dup2(source.fileno(), 0)
         os.dup2(output[1], 1)
         os.dup2(error[1], 2)
         os.closerange(3, 64)
@@ -104,6 +105,7 @@ def run(stdin, cpu, refuse_processes):
         runpy.run_path(PROGRAM, run_name="__main__")
 
     pid = fork(cpu, refuse_processes, body)
+    source.close()
     os.close(output[1])
     os.close(error[1])
     printed, complaint = collect(output[0], error[0])

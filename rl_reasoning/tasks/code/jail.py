@@ -162,7 +162,10 @@ def shut_in(level, limits, uid, processes):
         restrict_files(visible, limits["scratch"])
     for name, value in (("AS", limits["memory"]), ("NOFILE", OPEN_FILES), ("FSIZE", SCRATCH_MIB << 20), ("CORE", 0),
                         ("NPROC", processes + PROCESSES)):
-        resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+        kind = getattr(resource, f"RLIMIT_{name}")
+        most = resource.getrlimit(kind)[1]
+        value = value if most == resource.RLIM_INFINITY else min(value, most)
+        resource.setrlimit(kind, (value, value))
     drop_privileges(uid)
     system("prctl", PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     refuse_calls()
