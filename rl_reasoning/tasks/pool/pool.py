@@ -16,16 +16,14 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
 
 from rl_reasoning import config, tasks
 from rl_reasoning.tasks import Task
 from rl_reasoning.tasks.own import OwnVerifier
 from rl_reasoning.tasks.pool import wire
 from rl_reasoning.tasks.pool.processes import END, FORK, REPLY, REQUEST
-from rl_reasoning.types import Outcome, Problem, Verdict
-
-Item = tuple[Problem, str]
+from rl_reasoning.tasks.pool.verifier import Item
+from rl_reasoning.types import Outcome, Verdict
 
 AHEAD = 64  # answers a worker that are taken from a stream before the oldest has its verdict
 MOST_WORKERS = 8  # unless the settings say more: verifying shares the machine with the trainer
@@ -39,40 +37,6 @@ _UNSCORABLE = float("nan")
 
 class PoolError(RuntimeError):
     """The worker processes cannot be had: the verifier cannot be imported or sent, or processes cannot be started."""
-
-
-class Verifier(Protocol):
-    """What scores answers: in the training process, or in a pool."""
-
-    def verify_all(self, items: Iterable[Item]) -> list[Verdict]:
-        """A verdict on each (problem, answer text), in their order. Never raises on account of an answer."""
-        ...
-
-    def counts(self) -> dict[str, float]:
-        """What happened so far, by the name of a metric."""
-        ...
-
-    def close(self) -> None:
-        """Ends what was started; a second call does nothing."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class InProcess:
-    """A task's verifier called here and now, for tasks whose `verify` takes microseconds on any text."""
-
-    task: Task
-
-    def verify_all(self, items: Iterable[Item]) -> list[Verdict]:
-        """See `Verifier`."""
-        return [tasks.verify(self.task, problem, text) for problem, text in items]
-
-    def counts(self) -> dict[str, float]:
-        """Nothing is counted."""
-        return {}
-
-    def close(self) -> None:
-        """Nothing was started."""
 
 
 @dataclasses.dataclass(eq=False)

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from rl_reasoning.tasks import Verify, crashed
 from rl_reasoning.tasks.pool import wire
-from rl_reasoning.types import Problem
 
 FORK, END = b"f", b"e"
 REQUEST, REPLY = struct.Struct("!cI"), struct.Struct("!I")
@@ -89,8 +88,7 @@ def _work(connection: socket.socket, verify: Verify, memory: int, parent: int) -
     try:
         _settle(memory, parent)
         while (frame := wire.receive(connection)) is not None:
-            problem, text = wire.unpack(frame)
-            wire.send(connection, _judge(verify, problem, text))
+            wire.send(connection, _judge(verify, frame))
     except (OSError, MemoryError):
         os._exit(1)  # the pool sees the closed socket, and gives the answer to a fresh worker
     finally:
@@ -111,10 +109,10 @@ def _settle(memory: int, parent: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _judge(verify: Verify, problem: Problem, text: str) -> bytes:
+def _judge(verify: Verify, frame: bytes) -> bytes:
     """The verdict as it travels. Raises MemoryError: earlier answers may have used the memory up."""
     try:
-        return wire.encode_verdict(verify(problem, text))
+        return wire.encode_verdict(verify(*wire.unpack(frame)))
     except MemoryError:
         raise
     except Exception as error:
