@@ -9,7 +9,7 @@ import pytest
 from code_attacks import ESCAPES, EXHAUSTIONS, FORGERIES, SOLVE
 
 from rl_reasoning import config
-from rl_reasoning.tasks.code import sandbox
+from rl_reasoning.tasks.code import checks, sandbox
 from rl_reasoning.tasks.code.task import Code
 from rl_reasoning.types import Outcome, Problem
 
@@ -82,8 +82,9 @@ def test_t41_output_is_bounded():
     assert len(reply["stdout"]) <= 2 * 65536
 
 
-def test_t41_a_program_that_sleeps_has_no_verdict():
+def test_t41_a_program_that_sleeps_has_no_verdict(monkeypatch):
     """It used no processor time, so nobody can tell it from one on a machine that is too slow: unscorable."""
+    monkeypatch.setattr(checks.Limits, "wall_seconds", 1.0)
     verdict = verify(SCRIPT, "import time\ntime.sleep(999)")
     assert verdict.outcome == Outcome.TIMEOUT
 

@@ -53,13 +53,14 @@ def test_the_last_closed_block_after_the_thoughts_is_the_program(text, program):
 
 
 def test_every_reference_solution_of_the_examples_is_right_and_the_next_one_is_not():
-    """40 true positives; a solution of another problem is never paid in full."""
+    """40 true positives; a solution of another problem, tried on every fourth, is never paid in full."""
     problems, judge = read_problems(EXAMPLES, strict=True).problems, task(reward="rate")
     assert len(problems) == 40
     for problem, other in zip(problems, [*problems[1:], problems[0]], strict=True):
         verdict = judge.verify(problem, fenced(problem.metadata["solution"]))
         assert verdict.outcome == Outcome.RIGHT, (problem.id, verdict.reason)
-        assert judge.verify(problem, fenced(other.metadata["solution"])).reward < 1, problem.id
+        if problem in problems[::4]:
+            assert judge.verify(problem, fenced(other.metadata["solution"])).reward < 1, problem.id
 
 
 @pytest.mark.parametrize(("reward", "none", "half", "all_of_them"), [
