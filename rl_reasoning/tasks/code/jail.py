@@ -88,8 +88,8 @@ def open_sandbox(limits, serve):
     level = limits["level"]
     uid = other_user(level, FIRST_USER + os.getpid() % 100_000)
     try:
-        if level == "namespace":
-            leave_namespaces(alone=uid is None)
+        if level == "namespace" and leave_namespaces(alone=uid is None):
+            uid = None
         processes = 0 if level == "namespace" or uid else processes_of_user()
         pid = os.fork()
         if pid:
@@ -137,12 +137,15 @@ def other_user(level, uid):
 
 
 def leave_namespaces(alone):
-    """New mount, process, network, IPC and host name spaces; `alone` or without privileges a new user name space."""
+    """New mount, process, network, IPC and host name spaces; `alone` or without privileges a new user name space.
+
+    Returns whether it is a new user name space, in which there is one user and no other to turn into.
+    """
     flags = NEWNS | NEWPID | NEWNET | NEWIPC | NEWUTS
     if not alone:
         try:
             system("unshare", flags)
-            return
+            return False
         except PermissionError:
             flags |= NEWUSER  # root of a container, which is less than root
     uid, gid = os.getuid(), os.getgid()
@@ -150,6 +153,7 @@ def leave_namespaces(alone):
     write("/proc/self/setgroups", "deny")
     write("/proc/self/uid_map", f"{uid} {uid} 1")
     write("/proc/self/gid_map", f"{gid} {gid} 1")
+    return True
 
 
 def shut_in(level, limits, uid, processes):
