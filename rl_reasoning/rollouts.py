@@ -18,6 +18,10 @@ from rl_reasoning.types import Completions, Outcome, Problem, Prompts, Rollouts,
 _answer_keys = jax.jit(keys.per_sample)
 
 
+class NothingScored(RuntimeError):
+    """The verifier had no verdict on any answer of a step or an evaluation."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Policy:
     """A decoder and the tokenizer that feeds it; parameters are passed beside it, since they change.

@@ -10,13 +10,9 @@ import numpy as np
 from rl_reasoning.config import Evaluation
 from rl_reasoning.evaluation.pass_at_k import pass_at_k_summary
 from rl_reasoning.models.decoder import Parameters
-from rl_reasoning.rollouts import Policy, sample, verify
+from rl_reasoning.rollouts import NothingScored, Policy, sample, verify
 from rl_reasoning.tasks.pool import Verifier
 from rl_reasoning.types import Outcome, Problem, Rollouts, StopReason
-
-
-class NothingScored(RuntimeError):
-    """An evaluation in which the verifier had no verdict on any answer."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax
 
 from rl_reasoning import keys
 from rl_reasoning.config import Experiment
-from rl_reasoning.evaluation.evaluate import NothingScored, evaluate
+from rl_reasoning.evaluation.evaluate import evaluate
 from rl_reasoning.loop.reinforce import TrainingFailed, alarm, make_trainer, reinforce
 from rl_reasoning.loop.setup import Lab, build
 from rl_reasoning.loop.warm_start import base
@@ -20,6 +20,7 @@ from rl_reasoning.reporting.results import base_of, collect, final_of
 from rl_reasoning.reporting.run_folder import RunFolder, new_folder
 from rl_reasoning.reporting.table import evaluation_table, summary_sentence
 from rl_reasoning.reporting.writers import MetricWriter
+from rl_reasoning.rollouts import NothingScored
 from rl_reasoning.tasks.pool import PoolError
 from rl_reasoning.training import checkpoints
 

@@ -14,13 +14,14 @@ from rl_reasoning import keys, optim
 from rl_reasoning.algorithms import Algorithm
 from rl_reasoning.analysis.logit_gradient import make_analysis
 from rl_reasoning.data import ProblemBatches, problem_batches
-from rl_reasoning.loop.collect import Collected, NothingScored, collect, is_mixed
+from rl_reasoning.loop.collect import Collected, collect, is_mixed
 from rl_reasoning.loop.learn import Learner, make_learner, next_kl_coefficient, row_length
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.options import resolve
 from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.writers import MetricWriter
+from rl_reasoning.rollouts import NothingScored
 from rl_reasoning.training.state import TrainState, start
 from rl_reasoning.training.update import make_score, make_update
 from rl_reasoning.types import Rollouts, Verdict

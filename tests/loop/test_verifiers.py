@@ -11,15 +11,15 @@ from two_arms import TwoArms, make_lab
 from experiments.configs import code, countdown
 from rl_reasoning import config
 from rl_reasoning.edge import ConfigError, read_experiment
-from rl_reasoning.evaluation.evaluate import NothingScored, evaluate
+from rl_reasoning.evaluation.evaluate import evaluate
 from rl_reasoning.keys import Role, derive
 from rl_reasoning.loop import run_experiment, setup
-from rl_reasoning.loop.reinforce import alarm, make_trainer, train_step
+from rl_reasoning.loop.reinforce import alarm, begin, make_trainer, train_step
 from rl_reasoning.loop.setup import build, make_verifier
 from rl_reasoning.reporting.results import collect
 from rl_reasoning.reporting.run_folder import RunFolder
+from rl_reasoning.rollouts import NothingScored
 from rl_reasoning.tasks.pool import InProcess, VerifierPool
-from rl_reasoning.training.state import start
 from rl_reasoning.types import Outcome, Verdict
 from tests.models import gguf_fixture
 
@@ -43,8 +43,8 @@ def test_t34_answers_that_hang_are_unscorable_and_the_step_goes_on(capsys):
     lab = make_lab(0, algorithm="grpo")
     with VerifierPool(lab.task, config.Verifier(function=HANGS, workers=2, seconds=0.2)) as pool:
         trainer = make_trainer(dataclasses.replace(lab, verifier=pool), "grpo")
-        state = start(lab.policy.config, lab.first(), trainer.optimizer, critic=False)
-        _, metrics, timings = train_step(trainer, state, 1)
+        first = lab.first()
+        _, metrics, timings = train_step(trainer, begin(trainer, first), 1, first)
     assert 0 < metrics["reward/unscorable"] < 1
     assert np.isfinite(list(metrics.values())).all()
     assert timings["verifier/replaced"] == metrics["reward/unscorable"] * 64

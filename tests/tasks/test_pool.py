@@ -245,13 +245,15 @@ def test_a_task_that_cannot_be_sent_is_an_error_that_says_what_to_do():
 
 
 @pytest.mark.parametrize("payload", [
-    b"", b"null", b"[1, 2]", b'["right", "x", null, ""]', b'["fine", 1, null, ""]', b'["timeout", 1.0, null, ""]',
-    b'["right", NaN, null, ""]', b"[" * 10**5, b"\xff\xfe"])
+    b"", b"null", b"[1, 2]", b'["right", "x", null, "", null]', b'["fine", 1, null, "", null]',
+    b'["timeout", 1.0, null, "", null]', b'["right", NaN, null, "", null]', b'["right", 1, null, "", [1]]',
+    b"[" * 10**5, b"\xff\xfe"])
 def test_t35_what_is_no_verdict_is_refused(payload):
     with pytest.raises(wire.Garbage):
         wire.decode_verdict(payload)
 
 
 def test_verdicts_survive_the_way():
-    for verdict in (Verdict(Outcome.PARTIAL, -0.25, "x", "y"), Verdict(Outcome.RIGHT, 1.0, None, "")):
+    composed = Verdict(Outcome.PARTIAL, -0.25, "x", "y", {"style": 0.5, "length": -1.0})
+    for verdict in (composed, Verdict(Outcome.RIGHT, 1.0, None, "")):
         assert wire.decode_verdict(wire.encode_verdict(verdict)) == verdict

@@ -76,7 +76,8 @@ def take_frame(buffer: bytearray) -> bytes | None:
 def encode_verdict(verdict: Verdict) -> bytes:
     """A verdict as JSON, its texts cut to `LONGEST_TEXT` characters."""
     answer = None if verdict.answer is None else str(verdict.answer)[:LONGEST_TEXT]
-    return json.dumps([verdict.outcome, verdict.reward, answer, verdict.reason[:LONGEST_TEXT]]).encode()
+    components = None if verdict.components is None else {k: float(v) for k, v in verdict.components.items()}
+    return json.dumps([verdict.outcome, verdict.reward, answer, verdict.reason[:LONGEST_TEXT], components]).encode()
 
 
 def decode_verdict(payload: bytes) -> Verdict:
@@ -86,9 +87,11 @@ def decode_verdict(payload: bytes) -> Verdict:
       Garbage: they are anything else.
     """
     try:
-        outcome, reward, answer, reason = json.loads(payload)
-        verdict = Verdict(Outcome(outcome), float(reward), None if answer is None else str(answer), str(reason))
-    except (ValueError, TypeError, RecursionError) as error:
+        outcome, reward, answer, reason, parts = json.loads(payload)
+        components = None if parts is None else {name: float(part) for name, part in parts.items()}
+        verdict = Verdict(Outcome(outcome), float(reward), None if answer is None else str(answer), str(reason),
+                          components)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Garbage(f"{payload[:80]!r} is no verdict") from error
     if math.isfinite(verdict.reward) != verdict.scorable:
         raise Garbage(f"a reward of {verdict.reward} does not go with {verdict.outcome}")
