@@ -8,6 +8,8 @@ error for a bad value can say it too. This module imports no jax: a typo must co
 import dataclasses
 from typing import Any
 
+FUNCTION_NAME = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # module:function
+
 
 def setting(default: Any = dataclasses.MISSING, *, doc: str, low: float | None = None, high: float | None = None,
             choices: tuple[str, ...] | None = None) -> Any:
@@ -68,13 +70,41 @@ class Math:
 
 
 @dataclasses.dataclass(frozen=True)
+class Code:
+    """Programs that the policy writes, run against tests in a sandbox."""
+
+    path: str = setting("", doc="JSON lines of problems, as rl_reasoning.tasks.code.problems describes them")
+    reward: str = setting("binary", choices=("binary", "rate", "klear"),
+                          doc="1 when every test passes, the share of tests that pass, or 2 * share - 1")
+    tests: int = setting(16, low=1, doc="most tests an answer; the choice derives from the problem")
+    seconds: float = setting(3.0, low=1.0, high=600.0, doc="processor seconds of a program, all its tests together")
+    memory: int = setting(256, low=64, doc="MiB that each process of a program may allocate")
+    repeats: int = setting(1, low=1, high=5, doc="runs of each answer; when they disagree it is unscorable")
+    isolation: str = setting("namespace", choices=("namespace", "landlock", "none"),
+                             doc="weakest isolation to accept; none is resource limits without isolation")
+    strict: bool = setting(False, doc="refuse a file with a bad row, instead of counting and skipping it")
+    held_out: float = setting(0.2, low=0.01, high=0.9, doc="share of the problems that the hash holds out")
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """Which problems, and the settings of that kind of problem."""
 
-    kind: str = setting("countdown", choices=("countdown", "arithmetic", "math"), doc="the kind of problem")
+    kind: str = setting("countdown", choices=("countdown", "arithmetic", "math", "code"), doc="the kind of problem")
     countdown: Countdown = dataclasses.field(default_factory=Countdown)
     arithmetic: Arithmetic = dataclasses.field(default_factory=Arithmetic)
     math: Math = dataclasses.field(default_factory=Math)
+    code: Code = dataclasses.field(default_factory=Code)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verifier:
+    """The worker processes that score answers; tasks that take microseconds an answer do without."""
+
+    function: str = setting("", doc="module:function (problem, text) -> reward or Verdict; empty is the task's own")
+    workers: int = setting(0, low=0, high=1024, doc="worker processes; 0 is one a core, at most 8")
+    seconds: float = setting(5.0, low=0.05, high=3600.0, doc="wall seconds for one answer, then it is unscorable")
+    memory: int = setting(512, low=16, doc="MiB that a worker may allocate beyond what it starts with")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +203,7 @@ class Experiment:
     seed: int = setting(0, low=0, high=2**31 - 1, doc="everything random derives from it")
     workdir: str = setting("runs", doc="where run folders and the kept base go")
     task: Task = dataclasses.field(default_factory=Task)
+    verifier: Verifier = dataclasses.field(default_factory=Verifier)
     model: Model = dataclasses.field(default_factory=Model)
     warm_start: WarmStart = dataclasses.field(default_factory=WarmStart)
     rl: RL = dataclasses.field(default_factory=RL)

@@ -20,7 +20,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, FieldReference, config_flags
 
-from rl_reasoning.config import Experiment
+from rl_reasoning.config import FUNCTION_NAME, Experiment
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text",
           tuple: "a list of names", dict: "options by name"}
@@ -343,6 +343,16 @@ def _broken_task_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]]
     operations = countdown.operations
     if not operations or set(operations) - set("+-*/") or len(set(operations)) < len(operations):
         yield "task.countdown.operations", operations, "must be some of + - * /, each at most once and without spaces"
+    code, seconds = experiment.task.code, experiment.verifier.seconds
+    if experiment.task.kind == "code" and not code.path.strip():
+        yield "task.code.path", code.path, "must name a file of problems, as in experiments/configs/code.py"
+    if experiment.task.kind == "code" and seconds < 2 * code.seconds + 5:
+        yield ("verifier.seconds", seconds, f"must be at least {2 * code.seconds + 5:g}, what a program of "
+               f"task.code.seconds = {code.seconds:g} may take on the clock and a little more")
+    if experiment.task.kind == "code" and experiment.verifier.memory < code.memory:
+        yield "verifier.memory", experiment.verifier.memory, f"must be at least task.code.memory = {code.memory}"
+    if experiment.verifier.function and not re.fullmatch(FUNCTION_NAME, experiment.verifier.function):
+        yield "verifier.function", experiment.verifier.function, "must be module:function, such as my_reward:score"
     if arithmetic.digits_low > arithmetic.digits_high:
         yield ("task.arithmetic.digits_low", arithmetic.digits_low,
                f"must be at most task.arithmetic.digits_high = {arithmetic.digits_high}")

@@ -1,21 +1,25 @@
 """Problems answered by a policy and scored by a verifier."""
 
 import dataclasses
-import functools
+import itertools
 from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 
-from rl_reasoning import keys, tasks
+from rl_reasoning import keys
 from rl_reasoning.config import Sampling
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
 from rl_reasoning.sampling.decode import generate
-from rl_reasoning.tasks import Task
+from rl_reasoning.tasks.pool import Verifier
 from rl_reasoning.tokenizers import Tokenizer
 from rl_reasoning.types import Completions, Outcome, Problem, Prompts, Rollouts, Verdict
 
 _answer_keys = jax.jit(keys.per_sample)
+
+
+class NothingScored(RuntimeError):
+    """The verifier had no verdict on any answer of a step or an evaluation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +87,14 @@ def second_opinions(parts: Sequence[Rollouts]) -> dict[str, float]:
                                                   for one, other in pairs]))}
 
 
-def verify(policy: Policy, task: Task, problems: Sequence[Problem], prompts: Prompts,
+def verify(policy: Policy, verifier: Verifier, problems: Sequence[Problem], prompts: Prompts,
            completions: Completions) -> Rollouts:
-    """Scores every answer with the task's verifier."""
+    """Scores every answer."""
     texts = tuple(tuple(policy.decode(ids, length) for ids, length in zip(*rows, strict=True))
                   for rows in zip(completions.ids, completions.lengths, strict=True))
-    verdicts = tuple(tuple(map(functools.partial(tasks.verify, task, problem), answers))
-                     for problem, answers in zip(problems, texts, strict=True))
+    scored = iter(verifier.verify_all((problem, text) for problem, answers in zip(problems, texts, strict=True)
+                                      for text in answers))
+    verdicts = tuple(tuple(itertools.islice(scored, len(answers))) for answers in texts)
     rewards = np.asarray([[verdict.reward for verdict in row] for row in verdicts], np.float32)
     return Rollouts(tuple(problems), prompts, completions, texts, verdicts, rewards, _components(verdicts))
 

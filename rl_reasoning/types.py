@@ -65,7 +65,8 @@ class Verdict:
 
     Attributes:
       outcome: see `Outcome`.
-      reward: 1.0 right, 0.0 wrong or unparsable, in between when partial, NaN when unscorable.
+      reward: 1.0 right, 0.0 wrong or unparsable, in between when partial, NaN when unscorable. A task may shift the
+        scale, as 2 * share - 1 does.
       answer: the answer that was read from the text, or None.
       reason: one sentence saying why.
       components: the parts of a composed reward by name, for algorithms that weigh several (`advantages.gdpo`);

@@ -128,18 +128,19 @@ def test_the_exit_code_is_the_programs_own(tmp_path):
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [
-    ((), "[-m] [pytest] [-m] [not slow]"),
-    (("--slow",), "[-m] [pytest] [-m] [slow]"),
-    (("--slow", "-x"), "[-m] [pytest] [-m] [slow] [-x]"),
-    (("tests/losses", "-k", "a or b"), "[-m] [pytest] [-m] [not slow] [tests/losses] [-k] [a or b]"),
-    (("-m", "slow or not slow"), "[-m] [pytest] [-m] [slow or not slow]"),
+    ((), "[-m] [not slow]"),
+    (("--slow",), "[-m] [slow]"),
+    (("--slow", "-x"), "[-m] [slow] [-x]"),
+    (("tests/losses", "-k", "a or b"), "[-m] [not slow] [tests/losses] [-k] [a or b]"),
+    (("-m", "slow or not slow"), "[-m] [slow or not slow]"),
 ])
 def test_test_sh_runs_pytest_at_the_root(tmp_path, arguments, expected):
     machine = Machine(tmp_path)
     ended, calls = machine.run("test.sh", *arguments)
     assert ended.returncode == 0, ended.stderr
     assert calls[1].endswith(f"--editable {machine.project}[dev]")
-    assert calls[2] == f"run in {machine.project}: {expected}"
+    parallel = "[-n] [auto] [--maxprocesses] [4] [--dist] [worksteal]"
+    assert calls[2] == f"run in {machine.project}: [-m] [pytest] {parallel} {expected}"
 
 
 def test_the_newest_python_that_runs_is_chosen(tmp_path):

@@ -11,7 +11,8 @@ Expected, over three seeds, in percent (lowest and highest seed): base Pass@1 23
 W-REINFORCE 31.5 to 32.6, NSR 31.3 to 32.1, PSR 33.5 to 35.9, GRPO 33.9 to 35.3, PPO 33.6 to 35.0. Pass@256 stays
 within noise of the base's 98 to 100.
 
-Presets after the colon: compare; every, all algorithms there are; smoke and smoke_compare, every stage at toy size; list, the algorithms.
+Presets after the colon: compare; every, all algorithms there are; smoke and smoke_compare, every stage at toy
+size; list, the algorithms.
 """
 
 from ml_collections import ConfigDict

@@ -10,8 +10,8 @@ import numpy as np
 from rl_reasoning.config import Evaluation
 from rl_reasoning.evaluation.pass_at_k import pass_at_k_summary
 from rl_reasoning.models.decoder import Parameters
-from rl_reasoning.rollouts import Policy, sample, second_opinions, verify
-from rl_reasoning.tasks import Task
+from rl_reasoning.rollouts import NothingScored, Policy, sample, second_opinions, verify
+from rl_reasoning.tasks.pool import Verifier
 from rl_reasoning.types import Outcome, Problem, Rollouts, StopReason
 
 
@@ -33,8 +33,8 @@ class EvaluationResult:
             yield from sample_records(part)
 
 
-def evaluate(policy: Policy, parameters: Parameters, task: Task, problems: Sequence[Problem], settings: Evaluation,
-             key: jax.Array, seed: int) -> EvaluationResult:
+def evaluate(policy: Policy, parameters: Parameters, verifier: Verifier, problems: Sequence[Problem],
+             settings: Evaluation, key: jax.Array, seed: int) -> EvaluationResult:
     """Draws `settings.samples` answers to each problem and estimates Pass@k.
 
     Args:
@@ -42,7 +42,7 @@ def evaluate(policy: Policy, parameters: Parameters, task: Task, problems: Seque
       seed: of the bootstrap.
 
     Raises:
-      ValueError: a problem has no scorable answer at all, so Pass@k is not defined.
+      NothingScored: no answer at all could be scored, so Pass@k is not defined.
     """
     together = max(1, settings.batch // settings.samples)
     parts = []
@@ -52,18 +52,22 @@ def evaluate(policy: Policy, parameters: Parameters, task: Task, problems: Seque
         padded = chunk + [chunk[-1]] * (min(together, len(problems)) - len(chunk))
         prompts, completions = sample(policy, parameters, padded, range(settings.samples), key, settings.sampling)
         kept = (type(whole)(*(array[:len(chunk)] for array in whole)) for whole in (prompts, completions))
-        parts.append(verify(policy, task, chunk, *kept))
+        parts.append(verify(policy, verifier, chunk, *kept))
     return EvaluationResult(_summary(parts, settings, seed), tuple(parts))
 
 
 def _summary(parts: Sequence[Rollouts], settings: Evaluation, seed: int) -> dict[str, Any]:
     rewards = np.concatenate([part.rewards for part in parts])
     right, total = (rewards == 1).sum(axis=1), np.isfinite(rewards).sum(axis=1)
+    known = total > 0
+    if not known.any():
+        raise NothingScored(f"no answer of the evaluation could be scored; the first: {parts[0].verdicts[0][0].reason}")
     # An answer's surprise, summed over its tokens and averaged over tokens, estimates the entropy.
     surprise = -sum(float(part.completions.logprobs.sum()) for part in parts)
     return {
         "problems": len(rewards), "samples": settings.samples,
-        "pass_at_k": pass_at_k_summary(right, total, settings.samples, settings.bootstrap, seed),
+        "pass_at_k": pass_at_k_summary(right[known], total[known], settings.samples, settings.bootstrap, seed),
+        "unscorable_problems": int((~known).sum()),
         "right": right.tolist(), "total": total.tolist(),
         "entropy": surprise / sum(int(part.completions.lengths.sum()) for part in parts),
         **answer_statistics(parts),

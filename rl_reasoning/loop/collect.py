@@ -14,11 +14,8 @@ from rl_reasoning.config import RL, Sampling
 from rl_reasoning.data import Stream
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.rollouts import NothingScored
 from rl_reasoning.types import Rollouts, join
-
-
-class NothingScored(RuntimeError):
-    """No answer of a step could be scored."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +115,7 @@ class _Draw:
         with self.clock("rollout"):
             prompts, completions = rollouts.sample(lab.policy, self.parameters, problems, samples, key, sampling)
         with self.clock("verify"):
-            return rollouts.verify(lab.policy, lab.task, problems, prompts, completions)
+            return rollouts.verify(lab.policy, lab.verifier, problems, prompts, completions)
 
 
 def _require_scored(rollout: Rollouts, step: int) -> None:

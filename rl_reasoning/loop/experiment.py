@@ -10,7 +10,7 @@ import jax
 from rl_reasoning import keys
 from rl_reasoning.config import Experiment
 from rl_reasoning.evaluation.evaluate import evaluate
-from rl_reasoning.loop.reinforce import TrainingFailed, make_trainer, reinforce
+from rl_reasoning.loop.reinforce import TrainingFailed, alarm, make_trainer, reinforce
 from rl_reasoning.loop.setup import Lab, build
 from rl_reasoning.loop.warm_start import base
 from rl_reasoning.models.decoder import Parameters
@@ -20,6 +20,8 @@ from rl_reasoning.reporting.results import base_of, collect, final_of
 from rl_reasoning.reporting.run_folder import RunFolder, new_folder
 from rl_reasoning.reporting.table import evaluation_table, summary_sentence
 from rl_reasoning.reporting.writers import MetricWriter
+from rl_reasoning.rollouts import NothingScored
+from rl_reasoning.tasks.pool import PoolError
 from rl_reasoning.training import checkpoints
 
 BASE = "base"
@@ -38,9 +40,11 @@ def run_experiment(experiment: Experiment) -> int:
         say(line)
     try:
         folders = compare(lab) if experiment.mode == "compare" else [train(lab)]
-    except TrainingFailed as error:
+    except (TrainingFailed, NothingScored, PoolError) as error:
         say(f"stopped: {error}")
         return 1
+    finally:
+        lab.verifier.close()
     report = folders[-1].report_path if len(folders) == 1 else folders[0].path.parent / "report.html"
     write_report(report, folders, experiment.name)
     results = collect(folders)
@@ -115,8 +119,10 @@ def _record(lab: Lab, folder: RunFolder, parameters: Parameters, step: int) -> N
     experiment = lab.experiment
     # The same key at every step: policies are compared on the same draws, which takes noise out of the difference.
     key = keys.derive(experiment.seed, keys.Role.EVALUATION, 0)
-    result = evaluate(lab.policy, parameters, lab.task, lab.held_out, experiment.evaluation, key, experiment.seed)
+    result = evaluate(lab.policy, parameters, lab.verifier, lab.held_out, experiment.evaluation, key,
+                      experiment.seed)
     label = BASE if step == 0 else f"step_{step:04d}"
+    alarm((row for part in result.rollouts for row in part.verdicts), f"evaluation {label}")
     summary = {"label": label, "algorithm": BASE if step == 0 else experiment.algorithm, "seed": experiment.seed,
                "step": step, **result.summary}
     folder.write_evaluation(summary, result.samples())

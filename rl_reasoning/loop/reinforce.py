@@ -1,7 +1,9 @@
 """The reinforcement-learning loop: sample, verify, update, look; again."""
 
+import collections
 import dataclasses
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,18 +14,20 @@ from rl_reasoning import keys, optim, rollouts
 from rl_reasoning.algorithms import Algorithm
 from rl_reasoning.analysis.logit_gradient import make_analysis
 from rl_reasoning.data import Stream
-from rl_reasoning.loop.collect import Collected, NothingScored, collect, is_mixed
+from rl_reasoning.loop.collect import Collected, collect, is_mixed
 from rl_reasoning.loop.learn import Learner, make_learner, next_kl_coefficient, row_length
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.options import resolve
 from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.writers import MetricWriter
+from rl_reasoning.rollouts import NothingScored
 from rl_reasoning.training.state import TrainState, start
 from rl_reasoning.training.update import make_score, make_update
-from rl_reasoning.types import Rollouts
+from rl_reasoning.types import Rollouts, Verdict
 
 IN_A_ROW = 5
+UNSCORABLE_ALARM = 0.02
 
 
 class TrainingFailed(RuntimeError):
@@ -144,6 +148,8 @@ def train_step(trainer: Trainer, state: LoopState, step: int,
     metrics = describe(collected.rollout) | _plan_metrics(trainer, state, collected) | metrics
     timings = {f"time/{name}": seconds for name, seconds in clock.seconds.items()}
     timings["tokens_per_second"] = collected.tokens / timings["time/rollout"]
+    timings |= lab.verifier.counts()
+    alarm(collected.rollout.verdicts, f"step {step}")
     return LoopState(train, collected.drawn, coefficient), metrics, timings
 
 
@@ -182,6 +188,15 @@ def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: 
     return train, means | analysed
 
 
+def alarm(verdicts: Iterable[Iterable[Verdict]], when: str) -> None:
+    """Says so when more than `UNSCORABLE_ALARM` of the answers could not be scored, with the commonest reason."""
+    every = list(itertools.chain.from_iterable(verdicts))
+    reasons = collections.Counter(verdict.reason for verdict in every if not verdict.scorable)
+    if reasons.total() > UNSCORABLE_ALARM * len(every):
+        reason, count = reasons.most_common(1)[0]
+        say(f"WARNING: {when}: {reasons.total()} of {len(every)} answers could not be scored; {count} times: {reason}")
+
+
 def describe(rollout: Rollouts) -> dict[str, float]:
     """What the answers of a rollout look like."""
     rewards, lengths = rollout.rewards, rollout.completions.lengths
@@ -195,7 +210,7 @@ def describe(rollout: Rollouts) -> dict[str, float]:
         "reward/unscorable": float(1 - valid.mean()),
         "format/share": float((outcomes[valid] != "unparsable").mean()),
         "groups/all_right": float((some & (worst == 1)).mean()),
-        "groups/all_wrong": float((some & (best == 0)).mean()),
+        "groups/all_wrong": float((some & (best == worst) & (best <= 0)).mean()),
         "groups/mixed": float(is_mixed(rewards).mean()),
         "length/mean": float(lengths.mean()),
         "length/truncated": float(rollout.truncated.mean()),

@@ -3,17 +3,25 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from rich.console import Console
+
 from rl_reasoning import keys
+from rl_reasoning.config import Code as CodeSettings
 from rl_reasoning.config import Experiment, Model
+from rl_reasoning.config import Verifier as VerifierSettings
 from rl_reasoning.data.maths import DataReport, load_maths
 from rl_reasoning.edge import ConfigError
 from rl_reasoning.models import decoder
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
+from rl_reasoning.reporting.console import say
 from rl_reasoning.rollouts import Policy, longest_prompt
 from rl_reasoning.tasks import Task
 from rl_reasoning.tasks.arithmetic import Arithmetic
+from rl_reasoning.tasks.code.sandbox import LEVELS, SandboxError
+from rl_reasoning.tasks.code.task import Code
 from rl_reasoning.tasks.countdown import Countdown
 from rl_reasoning.tasks.maths.task import Math
+from rl_reasoning.tasks.pool import InProcess, PoolError, Verifier, VerifierPool
 from rl_reasoning.tokenizers import Tokenizer
 from rl_reasoning.types import Problem
 
@@ -24,6 +32,7 @@ class Lab:
 
     Attributes:
       train, held_out: the problems that are trained on, and those that are evaluated.
+      verifier: what scores answers; it may hold processes, which its `close` ends.
       first: makes the parameters that the run starts from, before any warm start.
       data: what was found in the files that the problems come from, where they come from files.
     """
@@ -31,6 +40,7 @@ class Lab:
     experiment: Experiment
     task: Task
     policy: Policy
+    verifier: Verifier
     train: Sequence[Problem]
     held_out: tuple[Problem, ...]
     first: Callable[[], Parameters]
@@ -53,16 +63,43 @@ def build(experiment: Experiment) -> Lab:
         held_out = task.held_out_problems(evaluation.first + evaluation.problems, seed=0)[evaluation.first:]
         train = task.train_problems()
         room = longest_prompt(tokenizer, [*train, *held_out])
-    except (ValueError, FileNotFoundError, ImportError) as error:
+        verifier = make_verifier(task, experiment.verifier)
+    except (ValueError, FileNotFoundError, ImportError, PoolError, SandboxError) as error:
         raise ConfigError(str(error)) from error
-    return Lab(experiment, task, Policy(config, tokenizer, room), train, held_out, first, data)
+    return Lab(experiment, task, Policy(config, tokenizer, room), verifier, train, held_out, first, data)
 
 
 def _task(experiment: Experiment) -> Task:
     """The task without what it reads from files."""
     settings = experiment.task
-    kinds = {"countdown": Countdown, "arithmetic": Arithmetic, "math": Math}
+    kinds = {"countdown": Countdown, "arithmetic": Arithmetic, "math": Math, "code": make_code}
     return kinds[settings.kind](getattr(settings, settings.kind))
+
+
+def make_code(settings: CodeSettings) -> Task:
+    """The code task, with a word on how safely its programs run and on the rows that are no problems."""
+    task = Code(settings)
+    say(f"code sandbox: isolation level {task.level}")
+    if task.level == "none":
+        Console(stderr=True).print("WARNING: programs that the policy writes run without isolation, with your rights",
+                                   style="bold white on red", soft_wrap=True)
+    for line, why in task.file.skipped[:10]:
+        say(f"{settings.path}, line {line} skipped: {why}")
+    if task.file.skipped:
+        say(f"{settings.path}: {len(task.file.skipped)} rows skipped, {len(task.file.problems)} problems read")
+    return task
+
+
+def make_verifier(task: Task, settings: VerifierSettings) -> Verifier:
+    """The task's verifier in this process when the task says that it may be, else a pool of processes.
+
+    Raises:
+      PoolError, ValueError: see `VerifierPool`.
+    """
+    if getattr(task, "in_process", False) and not settings.function:
+        return InProcess(task)
+    facts = {"verifier/isolation_level": float(LEVELS.index(task.level))} if isinstance(task, Code) else {}
+    return VerifierPool(task, settings, facts)
 
 
 def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer, Callable[[], Parameters]]:

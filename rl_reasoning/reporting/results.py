@@ -158,12 +158,16 @@ def _result(name: str, sources: Sequence[Source]) -> Result:
         )
     first = records[0]
     ks = tuple(sorted(set.intersection(*({int(k) for k in record["pass_at_k"]} for record in records))))
-    per_problem = np.stack([pass_at_k(record["right"], record["total"], ks) for record in records])
+    # Problems without a scorable answer in one of the records have no Pass@k.
+    known = np.all([np.asarray(record["total"]) > 0 for record in records], axis=0)
+    counts = [(np.asarray(record["right"])[known], np.asarray(record["total"])[known]) for record in records]
+    per_problem = np.stack([pass_at_k(right, total, ks) for right, total in counts])
+    unknown = "" if known.all() else f" without {np.flatnonzero(~known).tolist()}"
     return Result(
         name,
         first["step"],
         tuple(sources),
-        first["problem_set"],
+        first["problem_set"] + unknown,
         first["samples"],
         ks,
         per_problem,

@@ -1,15 +1,23 @@
 """Problems and their verifiers. Plain Python, no jax: a verifier process must start in milliseconds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from rl_reasoning.types import Outcome, Problem, Verdict
 
+Verify = Callable[[Problem, str], Verdict]
+
 
 class Task(Protocol):
-    """What the loop asks of a task: two disjoint sets of problems, and a word on any text."""
+    """What the loop asks of a task: two disjoint sets of problems, and a word on any text.
+
+    Attributes:
+      in_process: True when `verify` takes microseconds, whatever the text: it then runs in the training process.
+        A task without it is pickled once into a pool of worker processes, and only its `verify` runs there.
+    """
 
     name: str
+    in_process: bool
 
     def train_problems(self) -> Sequence[Problem]:
         """All problems that may be trained on."""
@@ -29,7 +37,12 @@ def verify(task: Task, problem: Problem, text: str) -> Verdict:
     try:
         return task.verify(problem, text)
     except Exception as error:
-        return Verdict(Outcome.CRASH, float("nan"), None, f"the verifier raised {type(error).__name__}: {error}")
+        return crashed(error)
+
+
+def crashed(error: Exception) -> Verdict:
+    """The unscorable verdict of a verifier that raised."""
+    return Verdict(Outcome.CRASH, float("nan"), None, f"the verifier raised {type(error).__name__}: {error}")
 
 
 def choose(problems: Sequence[Problem], count: int, seed: int, name: str) -> tuple[Problem, ...]:

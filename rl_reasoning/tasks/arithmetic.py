@@ -34,6 +34,7 @@ class Arithmetic:
     """
 
     name = "arithmetic"
+    in_process = True
 
     def __init__(self, settings: config.Arithmetic):
         if settings.digits_low > settings.digits_high:

@@ -33,6 +33,7 @@ class Countdown:
     """
 
     name = "countdown"
+    in_process = True
 
     def __init__(self, settings: Settings):
         unknown = set(settings.operations) - set(_OPERATIONS)

@@ -69,7 +69,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(finished, 
 def test_the_base_is_kept_and_the_checkpoint_gives_the_evaluated_policy(finished):
     lab = build(smoke(finished.parent))
     parameters = checkpoints.restore(finished / "checkpoints" / "step_0003", lab.policy.config)
-    result = evaluate(lab.policy, parameters, lab.task, lab.held_out, lab.experiment.evaluation,
+    result = evaluate(lab.policy, parameters, lab.verifier, lab.held_out, lab.experiment.evaluation,
                       derive(0, Role.EVALUATION, 0), 0)
     assert result.summary["right"] == RunFolder(finished).evaluations()[-1]["right"]
     trained_once = list((finished.parent / "bases").iterdir())
@@ -83,7 +83,7 @@ def test_evaluation_does_not_depend_on_batches_or_on_the_problems_order(finished
     parameters, settings = initialize(lab.policy.config, derive(0, Role.INITIALIZE, 0)), lab.experiment.evaluation
 
     def texts(problems, batch):
-        result = evaluate(lab.policy, parameters, lab.task, problems, dataclasses.replace(settings, batch=batch),
+        result = evaluate(lab.policy, parameters, lab.verifier, problems, dataclasses.replace(settings, batch=batch),
                           derive(0, Role.EVALUATION, 0), 0)
         return {record["problem"]: [] for record in result.samples()} | {
             problem.id: list(answers) for part in result.rollouts

@@ -18,6 +18,7 @@ from rl_reasoning.loop.reinforce import describe
 from rl_reasoning.loop.setup import build
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.tasks.maths.task import Math
+from rl_reasoning.tasks.pool import InProcess
 from rl_reasoning.tokenizers.symbols import SymbolTokenizer
 from rl_reasoning.types import Completions, Problem, Prompts
 
@@ -96,7 +97,8 @@ def test_t39_disagreement_of_two_graders_is_counted():
     ids = np.asarray([[policy.tokenizer.encode(word) for word in words]], np.int32)
     ones = np.ones((1, 4), np.int32)
     problem = Problem("math:0", "?", "3", "math", {"question": "?"})
-    scored = rollouts.verify(policy, task, [problem], Prompts(np.ones((1, 1), np.int32), np.ones(1, np.int32)),
+    prompts = Prompts(np.ones((1, 1), np.int32), np.ones(1, np.int32))
+    scored = rollouts.verify(policy, InProcess(task), [problem], prompts,
                              Completions(ids, np.zeros(ids.shape, np.float32), ones, 0 * ones))
     for found in (describe(scored), answer_statistics([scored])):
         assert (found["grader/second"], found["grader/disagreement"]) == (4.0, 0.5)

@@ -9,6 +9,7 @@ from rl_reasoning.loop.setup import Lab
 from rl_reasoning.models import decoder
 from rl_reasoning.models.decoder import DecoderConfig
 from rl_reasoning.rollouts import Policy
+from rl_reasoning.tasks.pool import InProcess
 from rl_reasoning.tokenizers.symbols import SymbolTokenizer
 from rl_reasoning.types import Outcome, Problem, Verdict
 
@@ -19,6 +20,7 @@ class TwoArms:
     """Say `left` first and be paid; anything else earns nothing."""
 
     name = "two_arms"
+    in_process = True
 
     def __init__(self):
         self.problems = tuple(Problem(f"pull {i}", "? " * (1 + i % 3), "left", self.name) for i in range(8))
@@ -45,7 +47,7 @@ def make_lab(seed, *, algorithm="reinforce", steps=STEPS, task=None, objective=N
                             rl=RL(steps=steps, **settings),
                             evaluation=Evaluation(problems=8, samples=16, batch=128))
     first = functools.partial(decoder.initialize, config, derive(seed, Role.INITIALIZE, 0))
-    return Lab(experiment, task, Policy(config, tokenizer, 3), task.problems, task.problems, first)
+    return Lab(experiment, task, Policy(config, tokenizer, 3), InProcess(task), task.problems, task.problems, first)
 
 
 def with_seed(trainer, seed):

@@ -11,6 +11,7 @@ from rl_reasoning.tasks.maths import algebra
 from rl_reasoning.tasks.maths import task as maths
 from rl_reasoning.tasks.maths.extraction import MOST_BOXES, NoAnswer, final_answer
 from rl_reasoning.tasks.maths.task import Math
+from rl_reasoning.tasks.pool import VerifierPool
 from rl_reasoning.types import Outcome, Problem
 
 QUESTION = r"Write $\frac{6}{8}$ in lowest terms. What is \sqrt {50}, simplified? What is 3 + 4? What is 4/10 of 1?"
@@ -112,6 +113,13 @@ def test_the_task_travels_light_and_arrives_ready():
     task = ForkingPickler.loads(sent)
     assert algebra._library.cache_info().currsize == 1
     assert task.verify(problem("3"), r"\boxed{3}").outcome is Outcome.RIGHT
+
+
+def test_t39_a_second_opinion_comes_back_from_the_workers():
+    task = Math(config.Math(second_share=1.0))
+    with VerifierPool(task, config.Verifier(workers=1)) as pool:
+        (verdict,) = pool.verify_all([(problem("3"), r"\boxed{0.03}")])
+    assert (verdict.outcome, verdict.second) == (Outcome.WRONG, Outcome.RIGHT)
 
 
 def test_too_few_held_out_problems_are_an_error():

@@ -21,6 +21,7 @@ class Math:
     """
 
     name = "math"
+    in_process = False
 
     def __init__(self, settings: config.Math, train: Sequence[Problem] = (), held_out: Sequence[Problem] = ()):
         self._settings, self._train, self._held_out = settings, tuple(train), tuple(held_out)

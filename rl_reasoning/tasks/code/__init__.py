@@ -1,0 +1,1 @@
+"""Programs that a policy writes, checked by running them where they can do no harm and forge no verdict."""
