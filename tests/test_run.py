@@ -53,7 +53,7 @@ def run_module():
     (["--config.rl.steps"], ["--config.rl.steps"]),
     (["steps=3"], ["'steps=3'", "--config.KEY=VALUE"]),
     (["--config=missing.py"], ["missing.py", "no such file", str(ROOT)]),
-    (["--config=experiments/configs/countdown.py:smoek"], ["'smoek'", "compare, smoke", "did you mean smoke?"]),
+    (["--config=experiments/configs/countdown.py:smoek"], ["'smoek'", "compare, every, smoke", "did you mean smoke?"]),
 ])
 def test_t61_a_mistake_ends_at_once_with_one_message_and_code_2(arguments, parts, no_jax):
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
