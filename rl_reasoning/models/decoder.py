@@ -1,8 +1,8 @@
 """One decoder-only transformer, in Flax NNX, used through pure functions of its parameters.
 
-RMSNorm before each part, grouped-query attention with rotary positions (half rotation), gated MLP.
-Layers are stacked on a leading axis and scanned, so that compile time does not grow with depth; decoding
-unrolls them, which is several times faster on a CPU (see `decode_step`).
+RMSNorm, grouped-query attention with rotary positions, gated MLP; what varies between families is data, see
+`models.architecture`. Layers are stacked on a leading axis and scanned, so that compile time does not grow
+with depth; decoding unrolls them, which is several times faster on a CPU (see `decode_step`).
 
 Parameters are a nested dict of arrays, kept apart from the modules: losses and the sampler see
 `hidden_states(config, parameters, ...)` and `logits(config, parameters, hidden)`, the same in both.
@@ -11,7 +11,6 @@ Shape letters: B rows, L positions, S cache slots, D width, H query heads, K key
 width, V vocabulary.
 """
 
-import dataclasses
 import functools
 import operator
 from typing import Any, NamedTuple
@@ -20,29 +19,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rl_reasoning.models.architecture import DecoderConfig
+from rl_reasoning.models.quantized import quantize
+from rl_reasoning.models.rotary import Rotation, rotate, rotation
+
 Parameters = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class DecoderConfig:
-    """Sizes of a decoder. `tied` shares the embedding with the output head."""
-
-    vocabulary: int
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    mlp: int
-    rope_theta: float = 10_000.0
-    norm_epsilon: float = 1e-5
-    tied: bool = True
-
-    def __post_init__(self):
-        if self.heads % self.kv_heads:
-            raise ValueError(f"kv_heads={self.kv_heads} must divide heads={self.heads}")
-        if self.head_dim % 2:
-            raise ValueError(f"head_dim={self.head_dim} must be even: rotary positions turn pairs")
 
 
 class Cache(NamedTuple):
@@ -55,58 +36,75 @@ class Cache(NamedTuple):
     values: jax.Array
 
 
-class Rotation(NamedTuple):
-    """Sine and cosine of every position's angles, [B, L, 1, h / 2]; computed once for all layers."""
-
-    sin: jax.Array
-    cos: jax.Array
-
-
-def rotation(config: DecoderConfig, positions: jax.Array) -> Rotation:
-    """The angles of rotary positions (RoFormer, arXiv 2104.09864). positions: [B, L] int."""
-    half = config.head_dim // 2
-    frequencies = config.rope_theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = positions[..., None, None].astype(jnp.float32) * frequencies[None, None, None, :]
-    return Rotation(jnp.sin(angles), jnp.cos(angles))
-
-
-def rotate(x: jax.Array, turn: Rotation) -> jax.Array:
-    """Turns the pairs (i, i + h / 2) of each head. x: [B, L, heads, h]."""
-    first, second = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([first * turn.cos - second * turn.sin, second * turn.cos + first * turn.sin], axis=-1)
-
-
 class Norm(nnx.RMSNorm):
-    """Root-mean-square norm (arXiv 1910.07467) over the residual width."""
+    """Root-mean-square norm (arXiv 1910.07467) over the last axis; its statistics are float32."""
 
-    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
-        super().__init__(config.width, epsilon=config.norm_epsilon, rngs=rngs)
+    def __init__(self, config: DecoderConfig, size: int = 0, *, rngs: nnx.Rngs):
+        precision = config.precision
+        super().__init__(size or config.width, epsilon=config.norm_epsilon, dtype=precision.compute,
+                         param_dtype=precision.others, rngs=rngs)
+
+
+class Linear(nnx.Module):
+    """x W + bias, with W in float or in int8 with a scale an output, and a low-rank adapter where one is asked for."""
+
+    def __init__(self, config: DecoderConfig, name: str, inputs: int, outputs: int, *, bias: bool = False,
+                 residual_parts: int = 1, rngs: nnx.Rngs):
+        precision, init = config.precision, _scaled_init(residual_parts)
+        self.compute = precision.compute
+        self.gain = config.lora.alpha / config.lora.rank if config.lora and config.lora.covers(name) else None
+        kernel = init(rngs.params(), (inputs, outputs), jnp.float32)
+        self.quantized, self.biased = precision.parameters == "int8", bias
+        if self.quantized:
+            kernel, scale = quantize(kernel)
+            self.scale = nnx.Param(scale)
+        self.kernel = nnx.Param(kernel.astype(precision.parameters))
+        if bias:
+            self.bias = nnx.Param(jnp.zeros(outputs, precision.others))
+        if self.gain is not None:
+            limit = inputs ** -0.5
+            self.lora_a = nnx.Param(jax.random.uniform(rngs.params(), (inputs, config.lora.rank), jnp.float32, -limit,
+                                                       limit))
+            self.lora_b = nnx.Param(jnp.zeros((config.lora.rank, outputs), jnp.float32))
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x @ self.kernel[...].astype(self.compute)
+        if self.quantized:
+            y = (y * self.scale[...]).astype(self.compute)
+        if self.gain is not None:
+            y = y + x @ self.lora_a[...].astype(self.compute) @ self.lora_b[...].astype(self.compute) * self.gain
+        return y + self.bias[...].astype(self.compute) if self.biased else y
 
 
 class Attention(nnx.Module):
     """Grouped-query attention: K key/value heads, each shared by H / K query heads."""
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
-        linear = functools.partial(nnx.Linear, use_bias=False, kernel_init=_scaled_init(), rngs=rngs)
+        c, linear = config, functools.partial(Linear, config, rngs=rngs)
+        queries, keys = c.heads * c.head_dim, c.kv_heads * c.head_dim
         self.config = config
-        self.query = linear(config.width, config.heads * config.head_dim)
-        self.key = linear(config.width, config.kv_heads * config.head_dim)
-        self.value = linear(config.width, config.kv_heads * config.head_dim)
-        self.output = linear(config.heads * config.head_dim, config.width,
-                             kernel_init=_scaled_init(2 * config.layers))
+        self.query = linear("attention.query", c.width, queries, bias=c.qkv_bias)
+        self.key = linear("attention.key", c.width, keys, bias=c.qkv_bias)
+        self.value = linear("attention.value", c.width, keys, bias=c.qkv_bias)
+        self.output = linear("attention.output", queries, c.width, bias=c.output_bias, residual_parts=2 * c.layers)
+        if c.qk_norm:
+            self.query_norm = Norm(c, c.head_dim, rngs=rngs)
+            self.key_norm = Norm(c, c.head_dim, rngs=rngs)
 
     def project(self, x: jax.Array, turn: Rotation) -> tuple[jax.Array, jax.Array, jax.Array]:
         """x [B * L, D] -> queries [B, L, K, H/K, h], keys [B, K, h, L], values [B, K, L, h]."""
         c, (rows, length) = self.config, turn.sin.shape[:2]
-        queries = rotate(self.query(x).reshape(rows, length, c.heads, c.head_dim), turn)
-        keys = rotate(self.key(x).reshape(rows, length, c.kv_heads, c.head_dim), turn)
+        queries = self.query(x).reshape(rows, length, c.heads, c.head_dim)
+        keys = self.key(x).reshape(rows, length, c.kv_heads, c.head_dim)
+        if c.qk_norm:
+            queries, keys = self.query_norm(queries), self.key_norm(keys)
         values = self.value(x).reshape(rows, length, c.kv_heads, c.head_dim)
-        queries = queries.reshape(rows, length, c.kv_heads, c.heads // c.kv_heads, c.head_dim)
-        return queries, keys.transpose(0, 2, 3, 1), values.transpose(0, 2, 1, 3)
+        queries = rotate(queries, turn).reshape(rows, length, c.kv_heads, c.heads // c.kv_heads, c.head_dim)
+        return queries, rotate(keys, turn).transpose(0, 2, 3, 1), values.transpose(0, 2, 1, 3)
 
     def attend(self, queries: jax.Array, cache: Cache, mask: jax.Array) -> jax.Array:
         """Softmax attention in float32. mask [B, L, S] is True where a key may be seen. Returns [B * L, D]."""
-        scores = jnp.einsum("blkgh,bkhs->bkgls", queries, cache.keys).astype(jnp.float32)
+        scores = jnp.einsum("blkgh,bkhs->bkgls", queries, cache.keys, preferred_element_type=jnp.float32)
         scores = jnp.where(mask[:, None, None], scores * self.config.head_dim ** -0.5, _NEVER)
         weights = jax.nn.softmax(scores, axis=-1).astype(cache.values.dtype)
         mixed = jnp.einsum("bkgls,bksh->blkgh", weights, cache.values)
@@ -117,41 +115,56 @@ class GatedMLP(nnx.Module):
     """SwiGLU (arXiv 2002.05202): down(silu(gate(x)) * up(x))."""
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
-        linear = functools.partial(nnx.Linear, use_bias=False, kernel_init=_scaled_init(), rngs=rngs)
-        self.gate = linear(config.width, config.mlp)
-        self.up = linear(config.width, config.mlp)
-        self.down = linear(config.mlp, config.width, kernel_init=_scaled_init(2 * config.layers))
+        linear = functools.partial(Linear, config, rngs=rngs)
+        self.gate = linear("mlp.gate", config.width, config.mlp)
+        self.up = linear("mlp.up", config.width, config.mlp)
+        self.down = linear("mlp.down", config.mlp, config.width, residual_parts=2 * config.layers)
 
     def __call__(self, x: jax.Array) -> jax.Array:
         return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
 
 
 class Block(nnx.Module):
-    """One layer: x + attention(norm(x)), then x + mlp(norm(x)).
+    """One layer: attention, then the MLP, each added to the residual stream with norms as the config places them.
 
     Rows and positions are one axis here: with two, the weights' gradients are a third slower on a CPU.
     """
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
+        self.placement = config.norms
         self.attention_norm = Norm(config, rngs=rngs)
         self.attention = Attention(config, rngs=rngs)
         self.mlp_norm = Norm(config, rngs=rngs)
         self.mlp = GatedMLP(config, rngs=rngs)
+        if config.norms == "peri":
+            self.attention_output_norm = Norm(config, rngs=rngs)
+            self.mlp_output_norm = Norm(config, rngs=rngs)
 
     def __call__(self, x: jax.Array, turn: Rotation, mask: jax.Array) -> tuple[jax.Array, Cache]:
         """x [B * L, D], mask [B, L, L] -> x and the layer's keys and values."""
-        queries, keys, values = self.attention.project(self.attention_norm(x), turn)
-        cache = Cache(keys, values)
-        x = x + self.attention.attend(queries, cache, mask)
-        return x + self.mlp(self.mlp_norm(x)), cache
+        queries, keys, values = self.attention.project(self._attention_input(x), turn)
+        return self._finish(x, queries, Cache(keys, values), mask)
 
     def step(self, x: jax.Array, turn: Rotation, mask: jax.Array, cache: Cache,
              slot: jax.Array) -> tuple[jax.Array, Cache]:
         """One token a row: x [B, D], mask [B, 1, S]; its key and value go to `slot` of the cache."""
-        queries, keys, values = self.attention.project(self.attention_norm(x), turn)
+        queries, keys, values = self.attention.project(self._attention_input(x), turn)
         cache = Cache(jax.lax.dynamic_update_slice_in_dim(cache.keys, keys, slot, axis=3),
                       jax.lax.dynamic_update_slice_in_dim(cache.values, values, slot, axis=2))
-        x = x + self.attention.attend(queries, cache, mask)
+        return self._finish(x, queries, cache, mask)
+
+    def _attention_input(self, x: jax.Array) -> jax.Array:
+        return x if self.placement == "post" else self.attention_norm(x)
+
+    def _finish(self, x: jax.Array, queries: jax.Array, cache: Cache, mask: jax.Array) -> tuple[jax.Array, Cache]:
+        attended = self.attention.attend(queries, cache, mask)
+        if self.placement == "post":
+            x = self.attention_norm(x + attended)
+            return self.mlp_norm(x + self.mlp(x)), cache
+        if self.placement == "peri":
+            x = x + self.attention_output_norm(attended)
+            return x + self.mlp_output_norm(self.mlp(self.mlp_norm(x))), cache
+        x = x + attended
         return x + self.mlp(self.mlp_norm(x)), cache
 
 
@@ -159,18 +172,19 @@ class Decoder(nnx.Module):
     """Embedding, stacked layers, final norm, output head (the embedding itself when tied)."""
 
     def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
-        self.embed = nnx.Embed(config.vocabulary, config.width, rngs=rngs,
+        dtype = config.precision.others
+        self.embed = nnx.Embed(config.vocabulary, config.width, param_dtype=dtype, rngs=rngs,
                                embedding_init=nnx.initializers.normal(config.width ** -0.5))
         self.layers = nnx.vmap(lambda keys: Block(config, rngs=keys), axis_size=config.layers)(
             rngs.split(config.layers))
         self.final_norm = Norm(config, rngs=rngs)
         if not config.tied:
-            self.head = nnx.Linear(config.width, config.vocabulary, use_bias=False,
+            self.head = nnx.Linear(config.width, config.vocabulary, use_bias=False, param_dtype=dtype,
                                    kernel_init=_scaled_init(), rngs=rngs)
 
 
 def initialize(config: DecoderConfig, key: jax.Array) -> Parameters:
-    """Random float32 parameters."""
+    """Random parameters, in the types that the config says."""
     return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(params=key)), nnx.Param))
 
 
@@ -186,12 +200,16 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: jax.Arr
     Returns:
       [B, L, D] after the final norm, and a `Cache` with a leading layer axis.
     """
-    def layer(x, block_parameters):
-        return _merge(Block, config, block_parameters)(x, turn, mask)
+    def layer(x, inputs):
+        block_parameters, window = inputs
+        seen = mask if window is None else mask & _in_window(window, distance)
+        return _merge(Block, config, block_parameters)(x, turn, seen)
 
     turn = rotation(config, positions)
-    x = parameters["embed"]["embedding"][tokens.reshape(-1)]
-    x, cache = jax.lax.scan(jax.checkpoint(layer) if remat else layer, x, parameters["layers"])
+    distance = positions[:, :, None] - positions[:, None, :]
+    windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None
+    x = _embed(config, parameters, tokens.reshape(-1))
+    x, cache = jax.lax.scan(jax.checkpoint(layer) if remat else layer, x, (parameters["layers"], windows))
     return _merge(Norm, config, parameters["final_norm"])(x).reshape(*tokens.shape, -1), cache
 
 
@@ -223,29 +241,44 @@ def decode_step(config: DecoderConfig, parameters: Parameters, layers: list[Para
 
     Args:
       layers: from `unstack_layers`. tokens, positions: [B] int32.
-      mask: [B, S] bool, which slots may be seen, the new token's included.
+      mask: [B, S] bool, which slots may be seen, the new token's included: one for each position 0 to
+        `positions`, in their order.
       slot: scalar int, where the new keys and values go.
 
     Returns:
       [B, D] after the final norm, and the updated caches.
     """
-    x = parameters["embed"]["embedding"][tokens]
+    x = _embed(config, parameters, tokens)
     turn, updated = rotation(config, positions[:, None]), []
-    for block_parameters, cache in zip(layers, caches, strict=True):
-        x, cache = _merge(Block, config, block_parameters).step(x, turn, mask[:, None], cache, slot)
+    distance = positions[:, None] + 1 - jnp.cumsum(mask, axis=1)
+    windows = config.windows or (0,) * config.layers
+    for block_parameters, cache, window in zip(layers, caches, windows, strict=True):
+        seen = mask & _in_window(window, distance) if window else mask
+        x, cache = _merge(Block, config, block_parameters).step(x, turn, seen[:, None], cache, slot)
         updated.append(cache)
     return _merge(Norm, config, parameters["final_norm"])(x), updated
 
 
 def logits(config: DecoderConfig, parameters: Parameters, hidden: jax.Array) -> jax.Array:
     """Float32 logits [..., V] of hidden states [..., D]; the one function for sampler and trainer."""
+    hidden = hidden.astype(config.precision.head)
     if config.tied:
-        return jnp.einsum("...d,vd->...v", hidden, parameters["embed"]["embedding"],
-                          preferred_element_type=jnp.float32)
-    return jnp.einsum("...d,dv->...v", hidden, parameters["head"]["kernel"], preferred_element_type=jnp.float32)
+        table = parameters["embed"]["embedding"].astype(hidden.dtype)
+        return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
+    kernel = parameters["head"]["kernel"].astype(hidden.dtype)
+    return jnp.einsum("...d,dv->...v", hidden, kernel, preferred_element_type=jnp.float32)
 
 
 _NEVER = -1e30  # finite, so that a row that sees nothing gives a mean and not NaN
+
+
+def _embed(config: DecoderConfig, parameters: Parameters, tokens: jax.Array) -> jax.Array:
+    return parameters["embed"]["embedding"][tokens].astype(config.precision.compute)
+
+
+def _in_window(window: jax.Array | int, distance: jax.Array) -> jax.Array:
+    """True where a key is one of the latest `window` positions; 0 is no window. distance: query minus key."""
+    return (window == 0) | (distance < window)
 
 
 def _scaled_init(residual_parts: int = 1) -> nnx.Initializer:
