@@ -20,7 +20,7 @@ FLOORS = {
     "losses": 1, "advantages": 1, "optim": 1, "tokenizers": 1,
     "models": 2, "parallel": 2, "tasks": 2,
     "sampling": 3, "data": 3,
-    "algorithms": 4, "options": 4, "rollouts": 4, "training": 4,
+    "algorithms": 4, "options": 4, "rollouts": 4, "training": 4, "export": 4,
     "reporting": 5, "evaluation": 5, "analysis": 5, "loop": 5, "edge": 5,
 }
 ARRAYS_ONLY = {"flax", "optax", "ml_collections", "rl_reasoning.models", "rl_reasoning.config", "rl_reasoning.types",

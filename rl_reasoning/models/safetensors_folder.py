@@ -53,7 +53,8 @@ class Shards:
 
     def _list(self, path: Path) -> None:
         with _opened(path) as file:
-            for name in file.keys():  # noqa
+            names = file.keys()
+            for name in names:
                 part = file.get_slice(name)
                 if name in self._homes:
                     raise ValueError(f"{path}: {name} is in {self._homes[name].name} too")

@@ -1,0 +1,188 @@
+"""Compares the decoder with transformers on the CPU, in float32, and prints the largest difference of each case.
+
+    pip install torch transformers            # beside the project's own packages; nothing else here needs them
+    python scripts/parity_transformers.py                 # the table
+    python scripts/parity_transformers.py --write         # and the numbers that the tests compare with
+    python scripts/parity_transformers.py --folder DIR    # a folder of your own: logits of a few ids, both ways
+
+Each case is a small model that transformers builds from a config, with weights from a formula
+(`tests/models/hf_cases.py`), saved by transformers, read here: logits of the whole sequence, logits of cached
+decoding, a round trip through export that transformers reads again, and the norm placements that no family of
+transformers has as they are: peri as Gemma 2 without soft caps, post as Llama's own parts in another order.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from rl_reasoning.export import write_weights
+from rl_reasoning.models import hf, hf_config
+from rl_reasoning.models.architecture import DecoderConfig
+from rl_reasoning.models.decoder import (
+    Cache,
+    Parameters,
+    branch_mask,
+    decode_step,
+    hidden_states,
+    logits,
+    unstack_layers,
+)
+from tests.models import hf_cases
+
+GOLDENS = Path(__file__).parent.parent / "tests" / "models" / "goldens_transformers.json"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=f"write {GOLDENS.name}")
+    parser.add_argument("--folder", type=Path, help="compare on this folder instead")
+    options = parser.parse_args(arguments)
+    import torch
+
+    torch.set_num_threads(2)
+    if options.folder:
+        tokens = [list(range(5, 69))]
+        theirs = load(options.folder)
+        print(f"{options.folder}: largest difference of logits "
+              f"{np.abs(forward(*read(options.folder), tokens) - torch_logits(theirs, tokens)).max():.2e}")
+        return 0
+    print(f"{'case':22} {'logits':>9} {'decode':>9} {'exported':>9}   largest differences, float32")
+    goldens = {name: compare(name, config) for name, config in hf_cases.CASES.items()}
+    goldens |= {"norms_peri": compare_norms("norms_peri", gemma_logits),
+                "norms_post": compare_norms("norms_post", post_logits)}
+    if options.write:
+        GOLDENS.write_text(json.dumps({name: np.round(row, 5).tolist() for name, row in goldens.items()}) + "\n")
+        print(f"written: {GOLDENS}")
+    return 0
+
+
+def compare(name: str, content: dict) -> np.ndarray:
+    """Prints one family's line; returns transformers' logits of the last position."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text(json.dumps(content))
+        theirs = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), attn_implementation="eager")
+        fill(theirs, hf_cases.tensor)
+        theirs.save_pretrained(Path(folder) / "saved", max_shard_size="20KB")
+        expected = torch_logits(theirs, hf_cases.TOKENS)
+        config, parameters = read(Path(folder) / "saved")
+        ours = forward(config, parameters, hf_cases.TOKENS)
+        write_weights(Path(folder) / "exported", config, parameters, hf_config.to_hf(config, "float32"), 20_000)
+        again = torch_logits(load(Path(folder) / "exported"), hf_cases.TOKENS)
+    report(name, expected, ours, decoded(config, parameters, hf_cases.TOKENS), again)
+    return expected[0, -1]
+
+
+def report(name: str, expected: np.ndarray, *others: np.ndarray) -> None:
+    print(f"{name:22} " + " ".join(f"{np.abs(values - expected).max():9.1e}" for values in others))
+
+
+def fill(model, tensor) -> None:
+    """Sets every weight of a torch model by its name."""
+    import torch
+
+    with torch.no_grad():
+        for name, values in model.named_parameters():
+            values.copy_(torch.from_numpy(tensor(name, tuple(values.shape))))
+
+
+def load(folder: Path):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+
+
+def torch_logits(model, tokens: list[list[int]]) -> np.ndarray:
+    import torch
+
+    with torch.no_grad():
+        return model.eval()(torch.tensor(tokens)).logits.numpy()
+
+
+def read(folder: Path) -> tuple[DecoderConfig, Parameters]:
+    config = hf_config.read_config(folder)
+    return config, hf.read_parameters(folder, config)
+
+
+def forward(config: DecoderConfig, parameters: Parameters, tokens: list[list[int]]) -> np.ndarray:
+    """Logits [B, L, V] of the full pass."""
+    ids = jnp.asarray(tokens)
+    positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+    mask = branch_mask(jnp.ones_like(ids), jnp.zeros_like(ids))
+    return np.asarray(logits(config, parameters, hidden_states(config, parameters, ids, positions, mask)[0]))
+
+
+def decoded(config: DecoderConfig, parameters: Parameters, tokens: list[list[int]]) -> np.ndarray:
+    """The same logits, one token at a time against the cache."""
+    ids = jnp.asarray(tokens)
+    rows, length = ids.shape
+    caches = [Cache(jnp.zeros((rows, config.kv_heads, config.head_dim, length)),
+                    jnp.zeros((rows, config.kv_heads, length, config.head_dim))) for _ in range(config.layers)]
+    layers, found = unstack_layers(config, parameters), []
+    for at in range(length):
+        seen = jnp.broadcast_to(jnp.arange(length) <= at, ids.shape)
+        hidden, caches = decode_step(config, parameters, layers, ids[:, at], jnp.full(rows, at), seen, caches, at)
+        found.append(logits(config, parameters, hidden))
+    return np.stack(found, axis=1)
+
+
+def compare_norms(name: str, reference) -> np.ndarray:
+    """Prints the line of a norm placement that no family has alone; the weights are those of the case "llama"."""
+    config = hf_cases.norms_config(name.removeprefix("norms_"))
+    parameters = hf_cases.norms_parameters(config)
+    expected = reference(hf_cases.CASES["llama"])
+    report(name, expected, forward(config, parameters, hf_cases.TOKENS), decoded(config, parameters, hf_cases.TOKENS))
+    return expected[0, -1]
+
+
+def gemma_logits(content: dict) -> np.ndarray:
+    """Logits of Gemma 2 without soft caps, its scaled embedding and its 1 + w norms undone in the weights."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    sizes = {key: content[key] for key in hf_cases.SIZES if key not in ("hidden_act", "torch_dtype", "rope_theta")}
+    model = Gemma2ForCausalLM(Gemma2Config(
+        **sizes, hidden_activation="silu", query_pre_attn_scalar=content["head_dim"], attn_logit_softcapping=None,
+        final_logit_softcapping=None, tie_word_embeddings=False, sliding_window=64, attn_implementation="eager",
+        layer_types=["full_attention"] * content["num_hidden_layers"]))
+
+    def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
+        values = hf_cases.tensor(hf_cases.gemma_name(name), shape)
+        if "norm" in name:
+            return values - 1
+        return values / np.float32(content["hidden_size"] ** 0.5) if "embed_tokens" in name else values
+
+    fill(model, tensor)
+    return torch_logits(model, hf_cases.TOKENS)
+
+
+def post_logits(content: dict) -> np.ndarray:
+    """Logits of Llama with each norm after its sum."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.models.llama import modeling_llama
+
+    class PostLayer(modeling_llama.LlamaDecoderLayer):
+        def forward(self, hidden_states, **rest):
+            attended, _ = self.self_attn(hidden_states=hidden_states, **rest)
+            x = self.input_layernorm(hidden_states + attended)
+            return self.post_attention_layernorm(x + self.mlp(x))
+
+    model = LlamaForCausalLM(LlamaConfig(**{key: content[key] for key in hf_cases.SIZES if key != "torch_dtype"},
+                                         tie_word_embeddings=False, attn_implementation="eager"))
+    for layer in model.model.layers:
+        layer.__class__ = PostLayer
+    fill(model, hf_cases.tensor)
+    return torch_logits(model, hf_cases.TOKENS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
