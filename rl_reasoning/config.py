@@ -108,16 +108,43 @@ class Verifier:
 
 
 @dataclasses.dataclass(frozen=True)
+class Precision:
+    """Number types of the policy; logits and log-probabilities are float32 always, and so are adapters."""
+
+    parameters: str = setting("float32", choices=("float32", "bfloat16", "int8"),
+                              doc="how weights are held; int8 is for the layers' linear maps and needs adapters")
+    compute: str = setting("float32", choices=("float32", "bfloat16"), doc="what the layers multiply and add in")
+    head: str = setting("float32", choices=("float32", "bfloat16"), doc="what hidden states and head are multiplied in")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters: the policy's weights stay as they are and only the adapters are trained."""
+
+    rank: int = setting(0, low=0, doc="inner width of an adapter; 0 trains all weights and no adapters")
+    alpha: float = setting(32.0, low=1e-6, doc="an adapter's output is multiplied by alpha / rank")
+    targets: tuple[str, ...] = setting(("*",), doc="patterns over attention.query, attention.key, attention.value, "
+                                                   "attention.output, mlp.gate, mlp.up, mlp.down")
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """The policy: a decoder of these sizes from random weights, or a file that says its own sizes."""
 
-    source: str = setting("random", doc="random, or the path of a GGUF file, or a package that ships one")
+    source: str = setting("random", doc="random, a GGUF file or a package that ships one, a Hugging Face folder, or "
+                                        "hf:OWNER/NAME[@REVISION] to download one")
+    prompt: str = setting("template", choices=("template", "qwen_boxed", "qwen3_thinking", "qwen3_no_thinking", "r1"),
+                          doc="how chat turns are written: by the model's own template, or as a paper wrote them")
+    precision: Precision = dataclasses.field(default_factory=Precision)
+    lora: LoRA = dataclasses.field(default_factory=LoRA)
     layers: int = setting(2, low=1, doc="decoder layers")
     width: int = setting(128, low=1, doc="residual width")
     heads: int = setting(4, low=1, doc="query heads")
     kv_heads: int = setting(2, low=1, doc="key and value heads; must divide heads")
     head_dim: int = setting(32, low=2, doc="width of a head")
     mlp: int = setting(352, low=1, doc="hidden width of the gated MLP")
+    norms: str = setting("pre", choices=("pre", "post", "peri"), doc="where norms stand; peri is on both sides")
+    qk_norm: bool = setting(False, doc="norms over each head of queries and keys")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +158,7 @@ class Optimizer:
     beta2: float = setting(0.999, low=0.0, high=0.999999, doc="decay of the second moment")
     weight_decay: float = setting(0.0, low=0.0, doc="decoupled weight decay")
     clip_norm: float = setting(1.0, low=0.0, doc="largest global gradient norm; 0 never clips")
+    dtype: str = setting("float32", choices=("float32", "bfloat16"), doc="type of both moments")
 
 
 @dataclasses.dataclass(frozen=True)

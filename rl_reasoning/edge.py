@@ -307,7 +307,10 @@ def _broken_model_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]
     if model.head_dim % 2:
         yield "model.head_dim", model.head_dim, "must be even, since rotary embeddings turn pairs of dimensions"
     if not model.source.strip():
-        yield "model.source", model.source, "must be random, or the path or package of a GGUF file"
+        yield "model.source", model.source, "must be random, a GGUF file or package, a Hugging Face folder, or hf:NAME"
+    if model.precision.parameters == "int8" and not model.lora.rank:
+        yield ("model.precision.parameters", "int8", "cannot be trained; give adapters, as in model.lora.rank=16, or "
+               "use bfloat16")
 
 
 def _broken_math_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]]:

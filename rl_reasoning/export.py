@@ -1,6 +1,7 @@
 """A policy as a Hugging Face folder, which transformers and vLLM read; a folder appears whole or not at all."""
 
 import contextlib
+import itertools
 import json
 import math
 import shutil
@@ -38,7 +39,7 @@ def write_weights(out: Path, config: DecoderConfig, parameters: Parameters, cont
     out.mkdir(parents=True, exist_ok=True)
     stream = hf.tensors(config.plain(), parameters, dtype)
     for names, file in zip(groups, files, strict=True):
-        _save({name: values for name, values in (next(stream) for _ in names)}, out / file)
+        _save(dict(itertools.islice(stream, len(names))), out / file)
     if len(groups) > 1:
         home = {name: file for names, file in zip(groups, files, strict=True) for name in names}
         write_json(out / INDEX, {"metadata": {"total_size": sum(sizes.values())}, "weight_map": home})

@@ -10,6 +10,7 @@ import jax
 from rl_reasoning import keys
 from rl_reasoning.config import Experiment
 from rl_reasoning.evaluation.evaluate import evaluate
+from rl_reasoning.loop.describe import describe_model
 from rl_reasoning.loop.reinforce import TrainingFailed, alarm, make_trainer, reinforce
 from rl_reasoning.loop.setup import Lab, build
 from rl_reasoning.loop.warm_start import base
@@ -39,6 +40,8 @@ def run_experiment(experiment: Experiment) -> int:
     for line in lab.data.lines if lab.data else ():
         say(line)
     try:
+        for line in describe_model(lab.policy.config, experiment.rl.optimizer):
+            say(line)
         folders = compare(lab) if experiment.mode == "compare" else [train(lab)]
     except (TrainingFailed, NothingScored, PoolError) as error:
         say(f"stopped: {error}")

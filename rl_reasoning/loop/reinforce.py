@@ -88,7 +88,8 @@ def begin(trainer: Trainer, parameters: Parameters) -> LoopState:
 
 def reinforce(trainer: Trainer, parameters: Parameters, writer: MetricWriter,
               look: Callable[[int, Parameters, Progress], None]) -> Parameters:
-    """Trains from `parameters`, which stay as they are and are the reference, and returns the new ones.
+    """Trains from `parameters`, which stay as they are and are the reference, and returns what was trained:
+    all of them, or the adapters.
 
     Args:
       look: called after each step with its number and the parameters: evaluations and checkpoints.
@@ -104,7 +105,7 @@ def reinforce(trainer: Trainer, parameters: Parameters, writer: MetricWriter,
             writer.timings(step, "rl", timings)
             progress.update(step, metrics, timings["tokens_per_second"])
             bad.check(trainer.algorithm, step, metrics)
-            look(step, state.train.parameters["policy"], progress)
+            look(step, state.train.whole["policy"], progress)
     return state.train.parameters["policy"]
 
 
@@ -136,7 +137,7 @@ def train_step(trainer: Trainer, state: LoopState, step: int,
     """
     lab, algorithm, seed = trainer.lab, trainer.algorithm, trainer.lab.experiment.seed
     try:
-        collected = collect(lab, algorithm, state.train.parameters["policy"], trainer.batches, state.drawn, step)
+        collected = collect(lab, algorithm, state.train.whole["policy"], trainer.batches, state.drawn, step)
     except NothingScored as error:
         raise TrainingFailed(str(error)) from None
     clock = collected.clock
@@ -171,10 +172,10 @@ def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: 
     """The updates that a rollout is worth."""
     rl, learner, train = trainer.lab.experiment.rl, trainer.learner, state.train
     given = reference if uses_reference(trainer.algorithm, rl.reference) else None
-    answers = learner.answers(collected, train.parameters, given, state.kl_coefficient, rng)
+    answers = learner.answers(collected, train.whole, given, state.kl_coefficient, rng)
     analysed = {}
     if rl.analysis_every and step % rl.analysis_every == 0:
-        found = jax.device_get(trainer.analyse(train.parameters["policy"], learner.whole(answers)))
+        found = jax.device_get(trainer.analyse(train.whole["policy"], learner.whole(answers)))
         analysed = {name: float(value) for name, value in found.items()}
     each = []
     for batch in learner.updates(answers, rng):

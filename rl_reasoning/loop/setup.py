@@ -1,6 +1,7 @@
 """From settings to the things that a run needs: the task, its problems, the policy and its first parameters."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -12,7 +13,8 @@ from rl_reasoning.config import Verifier as VerifierSettings
 from rl_reasoning.data.maths import DataReport, load_maths
 from rl_reasoning.edge import ConfigError
 from rl_reasoning.models import decoder
-from rl_reasoning.models.decoder import DecoderConfig, Parameters
+from rl_reasoning.models.architecture import DecoderConfig, LoRA, Precision
+from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.reporting.console import say
 from rl_reasoning.rollouts import Policy, longest_prompt
 from rl_reasoning.tasks import Task
@@ -23,6 +25,7 @@ from rl_reasoning.tasks.countdown import Countdown
 from rl_reasoning.tasks.maths.task import Math
 from rl_reasoning.tasks.pool import InProcess, PoolError, Verifier, VerifierPool
 from rl_reasoning.tokenizers import Tokenizer
+from rl_reasoning.tokenizers.chat import FORMATS
 from rl_reasoning.types import Problem
 
 
@@ -63,6 +66,7 @@ def build(experiment: Experiment) -> Lab:
         held_out = task.held_out_problems(evaluation.first + evaluation.problems, seed=0)[evaluation.first:]
         train = task.train_problems()
         room = longest_prompt(tokenizer, [*train, *held_out])
+        _check_context(experiment, config, room)
         verifier = make_verifier(task, experiment.verifier)
     except (ValueError, FileNotFoundError, ImportError, PoolError, SandboxError) as error:
         raise ConfigError(str(error)) from error
@@ -103,26 +107,53 @@ def make_verifier(task: Task, settings: VerifierSettings) -> Verifier:
 
 
 def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer, Callable[[], Parameters]]:
-    """The decoder's sizes, its tokenizer, and what makes its first parameters."""
-    source = experiment.model.source
-    if source != "random":
-        return _pretrained(source)
+    """The decoder, its tokenizer, and what makes its first parameters, which have no adapters yet."""
+    settings = experiment.model
+    if settings.source != "random":
+        return _pretrained(experiment)
     if not isinstance(task, Countdown):
         raise ConfigError(f"model.source='random' has no words for task.kind={task.name!r}: give a pre-trained model, "
                           "as in experiments/configs/smollm2.py")
     tokenizer = task.tokenizer()
-    config = _sizes(experiment.model, tokenizer.vocabulary_size)
+    config = _typed(settings, _sizes(settings, tokenizer.vocabulary_size))
     key = keys.derive(experiment.seed, keys.Role.INITIALIZE, 0)
-    return config, tokenizer, lambda: decoder.initialize(config, key)
+    return config, tokenizer, lambda: decoder.initialize(config.plain(), key)
 
 
-def _pretrained(source: str) -> tuple[DecoderConfig, Tokenizer, Callable[[], Parameters]]:
-    from rl_reasoning.models import gguf, pretrained
+def _pretrained(experiment: Experiment) -> tuple[DecoderConfig, Tokenizer, Callable[[], Parameters]]:
+    from rl_reasoning.models import gguf, hf, hf_config, pretrained
     from rl_reasoning.tokenizers.byte_bpe import ByteBPE
+    from rl_reasoning.tokenizers.folder import read_tokenizer
 
-    path = pretrained.resolve_source(source)
-    return gguf.read_config(path), ByteBPE.from_gguf(path), lambda: gguf.read_parameters(path)
+    settings = experiment.model
+    path = pretrained.resolve_source(settings.source)
+    if path.is_dir():
+        config, tokenizer, read = hf_config.read_config(path), read_tokenizer(path), hf.read_parameters
+    else:
+        config, tokenizer, read = gguf.read_config(path), ByteBPE.from_gguf(path), gguf.read_parameters
+    if tokenizer.vocabulary_size > config.vocabulary:
+        raise ValueError(f"{path}: the tokenizer has ids up to {tokenizer.vocabulary_size - 1}, and the model "
+                         f"{config.vocabulary} rows; they are not of the same model")
+    if settings.prompt != "template":
+        tokenizer = tokenizer.with_template(FORMATS[settings.prompt])
+    config = _typed(settings, config)
+    warm = experiment.warm_start.steps + experiment.warm_start.refine_steps
+    return config, tokenizer, functools.partial(read, path, config.plain() if warm else config)
+
+
+def _typed(settings: Model, config: DecoderConfig) -> DecoderConfig:
+    """The decoder with the settings' number types and adapters."""
+    adapters = LoRA(**dataclasses.asdict(settings.lora)) if settings.lora.rank else None
+    return dataclasses.replace(config, precision=Precision(**dataclasses.asdict(settings.precision)), lora=adapters)
 
 
 def _sizes(model: Model, vocabulary: int) -> DecoderConfig:
-    return DecoderConfig(vocabulary, model.layers, model.width, model.heads, model.kv_heads, model.head_dim, model.mlp)
+    return DecoderConfig(vocabulary, model.layers, model.width, model.heads, model.kv_heads, model.head_dim, model.mlp,
+                         norms=model.norms, qk_norm=model.qk_norm)
+
+
+def _check_context(experiment: Experiment, config: DecoderConfig, prompt: int) -> None:
+    longest = prompt + max(experiment.rl.max_tokens, experiment.evaluation.sampling.max_tokens)
+    if longest > config.context:
+        raise ValueError(f"the longest prompt has {prompt} tokens, which makes {longest} with an answer; the model was "
+                         f"made for {config.context}: lower rl.max_tokens or evaluation.sampling.max_tokens")

@@ -14,6 +14,7 @@ from rl_reasoning import keys, losses, optim
 from rl_reasoning.config import Experiment, WarmStart
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.losses.objective import Objective
+from rl_reasoning.models import lora
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.run_folder import RunFolder
@@ -25,7 +26,13 @@ RECIPE = 1  # raise it when the code would train another base from the same sett
 
 
 def base(lab: Lab) -> Parameters:
-    """The parameters that reinforcement learning starts from: kept from an earlier run, or trained now."""
+    """The parameters that reinforcement learning starts from, with adapters where the settings ask for them."""
+    key = keys.derive(lab.experiment.seed, keys.Role.INITIALIZE, 1)
+    return lora.prepare(lab.policy.config, _plain_base(lab), key)
+
+
+def _plain_base(lab: Lab) -> Parameters:
+    """The base without adapters: kept from an earlier run, or trained now."""
     settings = lab.experiment.warm_start
     if settings.steps + settings.refine_steps == 0:
         return lab.first()
@@ -33,7 +40,7 @@ def base(lab: Lab) -> Parameters:
     weights = folder / "checkpoint"
     if weights.exists():
         say(f"base: kept from an earlier run, {folder}")
-        return checkpoints.restore(weights, lab.policy.config)
+        return checkpoints.restore(weights, lab.policy.config.plain())
     if folder.exists():
         shutil.rmtree(folder)  # an earlier run was stopped before its base was whole
     parameters = _train(lab, RunFolder(folder))
@@ -43,13 +50,14 @@ def base(lab: Lab) -> Parameters:
 
 def base_key(experiment: Experiment) -> str:
     """A name for the base: a digest of the settings that make it."""
+    model = {name: value for name, value in dataclasses.asdict(experiment.model).items() if name != "lora"}
     made_by = {"recipe": RECIPE, "seed": experiment.seed, "task": dataclasses.asdict(experiment.task),
-               "model": dataclasses.asdict(experiment.model), "warm_start": dataclasses.asdict(experiment.warm_start)}
+               "model": model, "warm_start": dataclasses.asdict(experiment.warm_start)}
     return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _train(lab: Lab, folder: RunFolder) -> Parameters:
-    settings, config = lab.experiment.warm_start, lab.policy.config
+    settings, config = lab.experiment.warm_start, lab.policy.config.plain()
     folder.write_config(lab.experiment, command=["warm start"])
     total = settings.steps + settings.refine_steps
     optimizer = optim.adamw(settings.optimizer, total)

@@ -1,4 +1,4 @@
-"""Weights of a Llama-shaped model (SmolLM2) from a GGUF file, as float32 parameters of `models.decoder`.
+"""Weights of a Llama-shaped model (SmolLM2) from a GGUF file, as parameters of `models.decoder`.
 
 Quantised weights are dequantised exactly as the file says; nothing is fitted or rounded again. The whole
 file is checked before any parameter is returned: a missing, extra, mis-shaped or non-finite tensor is an
@@ -6,23 +6,23 @@ error that names it.
 """
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
 from rl_reasoning import gguf_file
-from rl_reasoning.models.decoder import DecoderConfig
+from rl_reasoning.models import weights
+from rl_reasoning.models.architecture import DecoderConfig
+from rl_reasoning.models.decoder import Parameters
 
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1")
 
 # our place in a layer -> name in the file
-_LINEAR = {("attention", "query"): "attn_q", ("attention", "key"): "attn_k", ("attention", "value"): "attn_v",
-           ("attention", "output"): "attn_output", ("mlp", "gate"): "ffn_gate", ("mlp", "up"): "ffn_up",
-           ("mlp", "down"): "ffn_down"}
-_NORMS = {"attention_norm": "attn_norm", "mlp_norm": "ffn_norm"}
+_LAYER = {("attention", "query"): "attn_q", ("attention", "key"): "attn_k", ("attention", "value"): "attn_v",
+          ("attention", "output"): "attn_output", ("mlp", "gate"): "ffn_gate", ("mlp", "up"): "ffn_up",
+          ("mlp", "down"): "ffn_down", ("attention_norm",): "attn_norm", ("mlp_norm",): "ffn_norm"}
+_OTHERS = {"embed": "token_embd", "final_norm": "output_norm", "head": "output"}
 
 
 def read_config(path: str | Path) -> DecoderConfig:
@@ -35,11 +35,16 @@ def read_config(path: str | Path) -> DecoderConfig:
     return _config(gguf_file.read(path))
 
 
-def read_parameters(path: str | Path) -> dict[str, Any]:
-    """Float32 parameters of the model in a GGUF file, laid out as `models.decoder` takes them.
+def read_parameters(path: str | Path, config: DecoderConfig | None = None,
+                    place: weights.Place | None = None) -> Parameters:
+    """Parameters of the model in a GGUF file, without adapters, in the types of `config.precision`.
 
     Layers are stacked on the first axis and kernels are [L, in, out]. Rows of query and key are put back
     from the file's interleaved rotary layout into halves.
+
+    Args:
+      config: what `read_config` gives, with other types perhaps; None reads it.
+      place: see `weights.assemble`.
 
     Raises:
       ValueError: as `read_config`, or a tensor is missing, unknown, of another shape, of a type that is not
@@ -47,14 +52,20 @@ def read_parameters(path: str | Path) -> dict[str, Any]:
       ImportError: the `gguf` package is not installed.
     """
     file, library = gguf_file.read(path), _library()
-    config = _config(file)
+    config = config or _config(file)
     _check_tensors(file, _expected_shapes(config), library)
-    parameters = {"embed": {"embedding": _tensor(file, "token_embd.weight", library)},
-                  "layers": _layers(config, lambda name: _tensor(file, name, library)),
-                  "final_norm": {"scale": _tensor(file, "output_norm.weight", library)}}
-    if not config.tied:
-        parameters["head"] = {"kernel": np.ascontiguousarray(_tensor(file, "output.weight", library).T)}
-    return parameters
+    heads = {"attn_q": config.heads, "attn_k": config.kv_heads}
+
+    def read(where: weights.Path, layer: int) -> np.ndarray:
+        if where[0] != "layers":
+            values = _tensor(file, f"{_OTHERS[where[0]]}.weight", library)
+        else:
+            name = _LAYER[where[1:-1]]
+            values = _tensor(file, f"blk.{layer}.{name}.weight", library)
+            values = to_halves(values, heads[name]) if name in heads else values
+        return values.T if where[-1] == "kernel" else values
+
+    return weights.assemble(config, read, place)
 
 
 def to_halves(rows: np.ndarray, heads: int) -> np.ndarray:
@@ -94,7 +105,8 @@ def _config(file: gguf_file.GGUFFile) -> DecoderConfig:
             mlp=_size(file, "feed_forward_length"),
             rope_theta=_decimal(file.get("llama.rope.freq_base", float, 10_000.0)),
             norm_epsilon=_decimal(file.get("llama.attention.layer_norm_rms_epsilon", float)),
-            tied="output.weight" not in file.tensors)
+            tied="output.weight" not in file.tensors,
+            context=file.get("llama.context_length", int, 8192))
     except ValueError as error:
         raise ValueError(f"{file.path}: {error}") from error
 
@@ -173,23 +185,3 @@ def _tensor(file: gguf_file.GGUFFile, name: str, library: ModuleType) -> np.ndar
     if not np.isfinite(values).all():
         raise ValueError(f"{file.path}: {name} holds a NaN or an infinity; the file is damaged")
     return values
-
-
-def _layers(config: DecoderConfig, tensor: Callable[[str], np.ndarray]) -> dict[str, Any]:
-    """All layers, stacked on the first axis."""
-    heads = {"attn_q": config.heads, "attn_k": config.kv_heads}
-
-    def kernel(layer: int, name: str) -> np.ndarray:
-        weight = tensor(f"blk.{layer}.{name}.weight")
-        return (to_halves(weight, heads[name]) if name in heads else weight).T
-
-    def stacked(one: Callable[[int], np.ndarray]) -> np.ndarray:
-        parts = [one(layer) for layer in range(config.layers)]
-        return np.stack(parts, out=np.empty((len(parts), *parts[0].shape), np.float32))  # rows last: C order
-
-    layers: dict[str, Any] = {"attention": {}, "mlp": {}}
-    for norm, name in _NORMS.items():
-        layers[norm] = {"scale": stacked(lambda i, name=name: tensor(f"blk.{i}.{name}.weight"))}
-    for (part, ours), name in _LINEAR.items():
-        layers[part][ours] = {"kernel": stacked(lambda i, name=name: kernel(i, name))}
-    return layers

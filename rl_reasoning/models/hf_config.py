@@ -8,9 +8,9 @@ import math
 from pathlib import Path
 from typing import Any
 
+from rl_reasoning.json_file import read_json
 from rl_reasoning.models.architecture import SCALINGS, DecoderConfig, RopeScaling
 from rl_reasoning.models.rotary import yarn_magnitude
-from rl_reasoning.models.safetensors_folder import read_json
 
 FAMILIES = {"LlamaForCausalLM": "llama", "Qwen2ForCausalLM": "qwen2", "Qwen3ForCausalLM": "qwen3",
             "MistralForCausalLM": "mistral"}

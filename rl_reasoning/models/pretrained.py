@@ -1,4 +1,4 @@
-"""Where pre-trained weights lie on this machine. Nothing here reaches for the network.
+"""Where pre-trained weights lie on this machine. Nothing here reaches for the network, unless a hub name is given.
 
 `scripts/fetch_smollm2.py` puts the known file into the cache; everything else only looks for it there.
 """
@@ -6,6 +6,7 @@
 import dataclasses
 import hashlib
 import os
+import re
 from pathlib import Path
 
 
@@ -20,6 +21,9 @@ class Release:
     member: str
     script: str
 
+
+HUB = "hf:"
+_HUB_FILES = ["*.safetensors", "*.json", "tokenizer.model", "merges.txt", "chat_template.jinja"]
 
 RELEASES = {
     "smollm2-135m": Release(
@@ -45,26 +49,47 @@ def check_digest(path: Path, release: Release) -> None:
 
 
 def resolve_source(source: str) -> Path:
-    """The GGUF file that a `model.source` setting means.
+    """The GGUF file or Hugging Face folder that a `model.source` setting means.
 
     Args:
-      source: the path of a .gguf file, a folder that holds exactly one, or a name in `RELEASES`.
+      source: the path of a .gguf file; a folder that holds exactly one, or a config.json; a name in `RELEASES`; or
+        hf:OWNER/NAME[@REVISION], the only one that may reach for the network.
 
     Raises:
-      FileNotFoundError: there is no such file, or a release was not fetched yet; says how to get it.
-      ValueError: a folder with several files, a file of another kind, or a damaged release.
+      FileNotFoundError: there is no such file or folder, or a release was not fetched yet; says how to get it.
+      ValueError: a folder with several files, a file of another kind, a damaged release, or a download that failed.
+      ImportError: a download was asked for, and huggingface_hub is not installed.
     """
     if source in RELEASES:
         return _released(source, RELEASES[source])
+    if source.startswith(HUB):
+        return _downloaded(source)
     path = Path(source).expanduser()
+    if (path / "config.json").is_file():
+        return path
     if path.is_dir():
         return _only_file(path)
     if not path.is_file():
+        hint = f"; to download it write {HUB}{source}" if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else ""
         raise FileNotFoundError(f"model.source={source!r} is no file or folder; give the path of a .gguf file, a "
-                                f"folder that holds one, or one of: {', '.join(RELEASES)}")
+                                f"folder that holds one or a config.json, or one of: {', '.join(RELEASES)}{hint}")
     if path.suffix != ".gguf":
-        raise ValueError(f"model.source={source!r} does not end in .gguf, the one format that can be read")
+        raise ValueError(f"model.source={source!r} does not end in .gguf, the one kind of file that can be read; a "
+                         "Hugging Face model is given by its folder")
     return path
+
+
+def _downloaded(source: str) -> Path:
+    """The folder of a hub model; what is there already is not downloaded again, and code is never fetched."""
+    name, _, revision = source.removeprefix(HUB).partition("@")
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(f"model.source={source!r} needs huggingface_hub: pip install rl_reasoning[lm]") from error
+    try:
+        return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=_HUB_FILES))
+    except Exception as error:  # of its own, of its network library, or the system's: all mean that it is not here
+        raise ValueError(f"model.source={source!r} could not be downloaded: {error}") from error
 
 
 def _released(name: str, release: Release) -> Path:
@@ -79,7 +104,7 @@ def _released(name: str, release: Release) -> Path:
 def _only_file(folder: Path) -> Path:
     files = sorted(folder.glob("*.gguf"))
     if not files:
-        raise FileNotFoundError(f"{folder} holds no .gguf file")
+        raise FileNotFoundError(f"{folder} holds no .gguf file and no config.json")
     if len(files) > 1:
         raise ValueError(f"{folder} holds {len(files)} .gguf files ({files[0].name}, {files[1].name}, ...); name one")
     return files[0]

@@ -5,16 +5,16 @@ shapes and types are checked before the first tensor is read.
 """
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rl_reasoning.json_file import read_json
+
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 FLOATS = ("F64", "F32", "F16", "BF16")
-MOST_JSON_BYTES = 2**26
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -61,26 +61,6 @@ class Shards:
                 if part.get_dtype() not in FLOATS:
                     raise ValueError(f"{path}: {name} has type {part.get_dtype()}; {', '.join(FLOATS)} can be read")
                 self.shapes[name], self._homes[name] = tuple(part.get_shape()), path
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object of a file.
-
-    Raises:
-      FileNotFoundError: there is no such file.
-      ValueError: the file is larger than `MOST_JSON_BYTES`, is no JSON, or holds something else than an object.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there")
-    if path.stat().st_size > MOST_JSON_BYTES:
-        raise ValueError(f"{path} has {path.stat().st_size} bytes; at most {MOST_JSON_BYTES} are read")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no readable JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}; an object is expected")
-    return content
 
 
 def _files(folder: Path) -> dict[str, Path]:

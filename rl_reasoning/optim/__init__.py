@@ -1,5 +1,7 @@
 """The optimizer, as an optax transformation: AdamW, warm-up, clipped global norm."""
 
+from typing import Any
+
 import jax
 import optax
 
@@ -21,8 +23,19 @@ def adamw(settings: Optimizer, updates: int) -> optax.GradientTransformation:
     Args: updates: how many there will be, for the schedule's end.
     """
     clip = optax.clip_by_global_norm(settings.clip_norm) if settings.clip_norm else optax.identity()
-    return optax.chain(clip, optax.adamw(schedule(settings, updates), b1=settings.beta1, b2=settings.beta2,
-                                         weight_decay=settings.weight_decay))
+    return _in_type(optax.chain(clip, optax.adamw(
+        schedule(settings, updates), b1=settings.beta1, b2=settings.beta2, weight_decay=settings.weight_decay)),
+        settings.dtype)
+
+
+def _in_type(inner: optax.GradientTransformation, dtype: str) -> optax.GradientTransformation:
+    """The transformation with its state and its arithmetic in one type, whatever the parameters have."""
+    def cast(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
+
+    return optax.GradientTransformation(
+        lambda parameters: inner.init(cast(parameters)),
+        lambda gradient, state, parameters=None: inner.update(cast(gradient), state, cast(parameters)))
 
 
 def policy_and_critic(settings: Optimizer, updates: int, critic_rate: float) -> optax.GradientTransformation:

@@ -12,12 +12,12 @@ import numpy as np
 
 from rl_reasoning import gguf_file
 from rl_reasoning.tokenizers import chat
-from rl_reasoning.types import Message
+from rl_reasoning.tokenizers.prompts import PromptTokenizer, Template
 
 _CONTROL = 3  # a special token, in the file's token types
 
 
-class ByteBPE:
+class ByteBPE(PromptTokenizer):
     """Digits one by one, then GPT-2's split of the text, then byte-pair merges (arXiv 1508.07909) of bytes.
 
     Args:
@@ -38,17 +38,12 @@ class ByteBPE:
     """
 
     def __init__(self, tokens: Sequence[str], merges: Sequence[str], *, special: Sequence[int], eos_id: int,
-                 template: chat.ChatML | None = None):
+                 template: Template | None = None):
         self.vocabulary_size = len(tokens)
         self.eos_id = eos_id
-        self._template = template
         _check_ids((*special, eos_id), len(tokens))
-        self._special = {tokens[i]: i for i in special}
-        self._special_ids = frozenset(special)
+        super().__init__({tokens[i]: i for i in special}, template)
         self._pipeline = _pipeline(tokens, merges)
-        lacking = [token for token in (template.controls if template else ()) if token not in self._special]
-        if lacking:
-            raise ValueError(f"the chat template needs the special token {lacking[0]!r}, which the vocabulary lacks")
 
     @classmethod
     def from_gguf(cls, path: str | Path) -> "ByteBPE":
@@ -82,17 +77,6 @@ class ByteBPE:
         """
         return self._pipeline.encode(text, add_special_tokens=False).ids
 
-    def encode_prompt(self, prompt: str | tuple[Message, ...]) -> list[int]:
-        """Ids that the policy continues: a text as it is, chat turns through the template.
-
-        Raises ValueError for chat turns without a template, no turns, or an unknown role.
-        """
-        if isinstance(prompt, str):
-            return self.encode(prompt)
-        if self._template is None:
-            raise ValueError("this tokenizer has no chat template; give the prompt as a plain text")
-        return [i for piece in self._template.render(prompt) for i in self._piece(piece)]
-
     def decode(self, ids: Sequence[int]) -> str:
         """Text of some ids, special tokens left out; bytes that are no UTF-8 become U+FFFD.
 
@@ -101,9 +85,6 @@ class ByteBPE:
         ids = [int(i) for i in ids]
         _check_ids(ids, self.vocabulary_size)
         return self._pipeline.decode([i for i in ids if i not in self._special_ids])
-
-    def _piece(self, piece: chat.Control | str) -> list[int]:
-        return self.encode(piece) if isinstance(piece, str) else [self._special[piece.token]]
 
 
 def _check_ids(ids: Sequence[int], size: int) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import orbax.checkpoint as ocp
 
+from rl_reasoning.models import lora
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, initialize
 
 
@@ -15,12 +16,12 @@ def save(path: Path, parameters: Parameters) -> None:
 
 
 def restore(path: Path, config: DecoderConfig) -> Parameters:
-    """Reads the parameters of a decoder of these sizes.
+    """Reads what is trained of a decoder of these sizes: its adapters, or all its parameters where it has none.
 
     Raises:
       ValueError: the folder holds another model.
       FileNotFoundError: there is no such folder.
     """
-    expected = jax.eval_shape(lambda: initialize(config, jax.random.key(0)))
+    expected, _ = lora.split(config, jax.eval_shape(lambda: initialize(config, jax.random.key(0))))
     with ocp.StandardCheckpointer() as checkpointer:
         return checkpointer.restore(path.absolute(), expected)

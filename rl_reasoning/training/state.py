@@ -6,29 +6,46 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rl_reasoning.models import value_head
+from rl_reasoning.models import lora, value_head
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
 
 
 class TrainState(NamedTuple):
-    """parameters: {"policy": decoder}; with a critic its head {"value": ...}, and {"critic": decoder} if it has a trunk
-    of its own. updates: scalar int32.
+    """What is trained, and beside it what is not.
+
+    parameters: {"policy": trained part of the decoder}; with a critic its head {"value": ...}, and {"critic": the same
+    part} if it has a trunk of its own.
+    updates: scalar int32.
+    frozen: the decoder's other weights, {} without adapters (`models.lora.split`).
     """
 
     parameters: dict[str, Parameters]
     optimizer: Any
     updates: jax.Array
+    frozen: Parameters
+
+    @property
+    def whole(self) -> dict[str, Parameters]:
+        """The parameters with whole decoders."""
+        return whole(self.parameters, self.frozen)
+
+
+def whole(parameters: dict[str, Parameters], frozen: Parameters) -> dict[str, Parameters]:
+    """The parameters with the decoders' frozen weights put back; no array is copied."""
+    return {name: lora.join(part, frozen) if name in ("policy", "critic") else part
+            for name, part in parameters.items()}
 
 
 def start(config: DecoderConfig, policy: Parameters, optimizer: optax.GradientTransformation, *,
           critic: str | None) -> TrainState:
-    """The state before the first update. The policy's arrays are copied: updates donate theirs.
+    """The state before the first update. What is trained is copied, since updates donate theirs; the rest is not.
 
     Args: critic: None, "trunk" or "separate" (`losses.parts.Critic.model`).
     """
-    parameters = {"policy": jax.tree.map(jnp.array, policy)}
+    trained, frozen = lora.split(config, policy)
+    parameters = {"policy": jax.tree.map(jnp.array, trained)}
     if critic:
         parameters["value"] = value_head.initialize(config)
     if critic == "separate":
-        parameters["critic"] = jax.tree.map(jnp.array, policy)
-    return TrainState(parameters, optimizer.init(parameters), jnp.int32(0))
+        parameters["critic"] = jax.tree.map(jnp.array, trained)
+    return TrainState(parameters, optimizer.init(parameters), jnp.int32(0), frozen)

@@ -18,7 +18,7 @@ from rl_reasoning.models import value_head
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, branch_mask, hidden_states
 from rl_reasoning.models.likelihood import token_logprobs
 from rl_reasoning.training.batch import TrainBatch
-from rl_reasoning.training.state import TrainState
+from rl_reasoning.training.state import TrainState, whole
 
 Metrics = dict[str, jax.Array]
 
@@ -86,21 +86,29 @@ def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.Gr
 
     Args: key: of choices at random; each update folds in its number.
     """
-    loss = functools.partial(_part_loss, config, objective, temperature, remat)
+    part_loss = functools.partial(_part_loss, config, objective, temperature, remat)
 
     @functools.partial(jax.jit, donate_argnums=0)
-    def update(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
+    def update(state: TrainState, frozen: Parameters, batch: TrainBatch) -> tuple[TrainState, Metrics]:
         shares = jax.vmap(lambda part: totals(objective, _counted(part), token_mask(part), part.rewards))(batch)
         counts = jax.tree.map(lambda share: share.sum(), shares)
         total = jax.tree.map(lambda count: jnp.maximum(count, 1), counts)
         chosen = Chosen()
         if objective.looks_ahead:
-            chosen = _choose(config, objective, temperature, state, batch, jax.random.fold_in(key, state.updates))
-        gradient, sums, largest = _accumulate(functools.partial(loss, total=total), state.parameters, (batch, chosen))
+            chosen = _choose(config, objective, temperature, whole(state.parameters, frozen), batch,
+                             jax.random.fold_in(key, state.updates))
+        gradient, sums, largest = _accumulate(
+            lambda trained, part: part_loss(whole(trained, frozen), part, total=total), state.parameters,
+            (batch, chosen))
         state, applied = _apply(state, gradient, optimizer, counts.tokens > 0)
         return state, _metrics(sums, total) | {"ratio/log_max": largest} | applied
 
-    return update
+    def run(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
+        # Frozen weights are not the state's to donate: others hold them too.
+        moved, metrics = update(state._replace(frozen={}), state.frozen, batch)
+        return moved._replace(frozen=state.frozen), metrics
+
+    return run
 
 
 def _counted(batch: TrainBatch) -> jax.Array:
@@ -108,10 +116,10 @@ def _counted(batch: TrainBatch) -> jax.Array:
     return jnp.where(token_mask(batch), batch.weights, 0.0)
 
 
-def _choose(config: DecoderConfig, objective: Objective, temperature: float, state: TrainState, batch: TrainBatch,
-            key: jax.Array) -> Chosen:
+def _choose(config: DecoderConfig, objective: Objective, temperature: float, parameters: dict[str, Parameters],
+            batch: TrainBatch, key: jax.Array) -> Chosen:
     """One more forward pass over the whole update, for objectives that rank its tokens."""
-    scores = jax.lax.map(lambda part: score(config, state.parameters, part, temperature, remat=False), batch)
+    scores = jax.lax.map(lambda part: score(config, parameters, part, temperature, remat=False), batch)
     parts = jax.vmap(_surrogate_inputs)(batch, scores, Chosen())
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
     found = look_ahead(objective, flat._replace(key=key))
@@ -159,7 +167,8 @@ def _apply(state: TrainState, gradient: dict[str, Parameters], optimizer: optax.
     """One optimizer step, or none at all where the gradient is not finite or nothing counted."""
     norm = optax.tree.norm(gradient)
     updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.parameters)
-    stepped = TrainState(optax.apply_updates(state.parameters, updates), optimizer_state, state.updates + 1)
+    stepped = state._replace(parameters=optax.apply_updates(state.parameters, updates), optimizer=optimizer_state,
+                             updates=state.updates + 1)
     finite = jnp.isfinite(norm)
     kept = jax.tree.map(lambda new, old: jnp.where(finite & busy, new, old), stepped, state)
     return kept, {"optimizer/gradient_norm": norm, "optimizer/skipped": 1.0 - finite, "optimizer/idle": 1.0 - busy}

@@ -48,14 +48,12 @@ CASES = {
 def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Float32 values from a hash of the tensor's name and their place: uniform in +-1.5 / sqrt(last axis), 1 +- 0.5
     for norms, +-0.5 for biases."""
-    x = np.arange(np.prod(shape), dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(zlib.crc32(name.encode()))
+    place = np.arange(np.prod(shape), dtype=np.uint64)
+    x = place * np.uint64(0x9E3779B97F4A7C15) + np.uint64(zlib.crc32(name.encode()))
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         x = (x ^ (x >> np.uint64(shift))) * np.uint64(factor)
     unit = (x >> np.uint64(40)).astype(np.float64) / 2**24 - 0.5
-    if "norm" in name:
-        values = 1 + unit
-    else:
-        values = unit if name.endswith("bias") else 3 * unit / np.sqrt(shape[-1])
+    values = 1 + unit if "norm" in name else unit if name.endswith("bias") else 3 * unit / np.sqrt(shape[-1])
     return values.astype(np.float32).reshape(shape)
 
 
