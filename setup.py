@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "rl_reasoning" / "__init__.py").read_text())[1]
 
 # Language models: weight files, tokenizers, chat templates, and text problems.
-LM = ["gguf", "huggingface_hub", "jinja2", "math-verify", "pyarrow", "reasoning-gym", "tokenizers"]
+LM = ["gguf", "huggingface_hub", "jinja2", "math-verify", "pyarrow", "reasoning-gym", "safetensors", "tokenizers"]
 
 setup(
     name="rl_reasoning",

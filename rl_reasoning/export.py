@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from rl_reasoning import gguf_file
 from rl_reasoning.models import hf, lora, weights
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.models.safetensors_folder import INDEX, SINGLE
+from rl_reasoning.tokenizers import Tokenizer, folder
 
 SHARD_BYTES = 5 * 10**9
 
@@ -60,6 +62,28 @@ def write_adapters(out: Path, config: DecoderConfig, parameters: Parameters, bas
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base, "inference_mode": True,
         "r": config.lora.rank, "lora_alpha": config.lora.alpha, "lora_dropout": 0.0, "bias": "none",
         "fan_in_fan_out": False, "target_modules": hf.adapter_modules(config)})
+
+
+def write_tokenizer(out: Path, tokenizer: Tokenizer, source: Path | None) -> None:
+    """Writes the tokenizer's files and generation_config.json.
+
+    Args:
+      source: where the tokenizer came from: a Hugging Face folder, whose files are copied; a GGUF file, whose chat
+        template is taken along; or None.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    if source is not None and source.is_dir():
+        for name in filter(lambda name: (source / name).is_file(), folder.FILES):
+            shutil.copyfile(source / name, out / name)
+    else:
+        pipeline = tokenizer.pipeline()
+        pipeline.save(str(out / folder.JSON))
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": pipeline.id_to_token(tokenizer.eos_id),
+                    "clean_up_tokenization_spaces": False, "add_bos_token": False}
+        template = gguf_file.read(source).get("tokenizer.chat_template", str, "") if source else ""
+        write_json(out / "tokenizer_config.json", settings | ({"chat_template": template} if template else {}))
+    if not (out / "generation_config.json").is_file():
+        write_json(out / "generation_config.json", {"eos_token_id": tokenizer.eos_id, "do_sample": True})
 
 
 @contextlib.contextmanager

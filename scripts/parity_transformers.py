@@ -34,9 +34,13 @@ from rl_reasoning.models.decoder import (
     logits,
     unstack_layers,
 )
+from rl_reasoning.tokenizers.folder import read_tokenizer
 from tests.models import hf_cases
+from tests.tokenizers import folder_fixture
 
-GOLDENS = Path(__file__).parent.parent / "tests" / "models" / "goldens_transformers.json"
+TESTS = Path(__file__).parent.parent / "tests"
+GOLDENS = TESTS / "models" / "goldens_transformers.json"
+CHATS = TESTS / "tokenizers" / "goldens_chat.json"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,9 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
     goldens = {name: compare(name, config) for name, config in hf_cases.CASES.items()}
     goldens |= {"norms_peri": compare_norms("norms_peri", gemma_logits),
                 "norms_post": compare_norms("norms_post", post_logits)}
+    chats = compare_templates()
     if options.write:
+        CHATS.write_text(json.dumps(chats, indent=1) + "\n")
         GOLDENS.write_text(json.dumps({name: np.round(row, 5).tolist() for name, row in goldens.items()}) + "\n")
-        print(f"written: {GOLDENS}")
+        print(f"written: {GOLDENS}, {CHATS}")
     return 0
 
 
@@ -181,6 +187,25 @@ def post_logits(content: dict) -> np.ndarray:
         layer.__class__ = PostLayer
     fill(model, hf_cases.tensor)
     return torch_logits(model, hf_cases.TOKENS)
+
+
+def compare_templates() -> dict[str, dict[str, str]]:
+    """Prints how many chats have the ids of `apply_chat_template`; returns its texts."""
+    from transformers import PreTrainedTokenizerFast
+
+    texts, equal, total = {}, 0, 0
+    for name in folder_fixture.TEMPLATES:
+        with tempfile.TemporaryDirectory() as folder:
+            folder_fixture.write(Path(folder), name)
+            theirs, ours = PreTrainedTokenizerFast.from_pretrained(folder), read_tokenizer(folder)
+        texts[name] = {}
+        for chat, messages in folder_fixture.CHATS.items():
+            turns = [{"role": message.role, "content": message.content} for message in messages]
+            texts[name][chat] = theirs.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+            ids = theirs(texts[name][chat], add_special_tokens=False)["input_ids"]
+            equal, total = equal + (ids == ours.encode_prompt(messages)), total + 1
+    print(f"chat templates: {equal} of {total} prompts have the same ids")
+    return texts
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def _plain_base(lab: Lab) -> Parameters:
     settings = lab.experiment.warm_start
     if settings.steps + settings.refine_steps == 0:
         return lab.first()
-    folder = Path(lab.experiment.workdir) / "bases" / base_key(lab.experiment)
+    folder = base_path(lab.experiment)
     weights = folder / "checkpoint"
     if weights.exists():
         say(f"base: kept from an earlier run, {folder}")
@@ -46,6 +46,11 @@ def _plain_base(lab: Lab) -> Parameters:
     parameters = _train(lab, RunFolder(folder))
     checkpoints.save(weights, parameters)
     return parameters
+
+
+def base_path(experiment: Experiment) -> Path:
+    """The folder where the base is kept."""
+    return Path(experiment.workdir) / "bases" / base_key(experiment)
 
 
 def base_key(experiment: Experiment) -> str:

@@ -87,6 +87,15 @@ class ByteBPE(PromptTokenizer):
         return self._pipeline.decode([i for i in ids if i not in self._special_ids])
 
 
+    def pipeline(self) -> Any:
+        """The `tokenizers.Tokenizer` that a tokenizer.json holds, in which special tokens are recognised."""
+        from tokenizers import AddedToken, Tokenizer
+
+        copied = Tokenizer.from_str(self._pipeline.to_str())
+        copied.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in self.special_tokens])
+        return copied
+
+
 def _check_ids(ids: Sequence[int], size: int) -> None:
     wrong = [i for i in ids if not 0 <= i < size]
     if wrong:

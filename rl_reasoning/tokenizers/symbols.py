@@ -1,6 +1,7 @@
 """A tokenizer whose tokens are the words of a small closed language, separated by spaces."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from rl_reasoning.types import Message
 
@@ -41,6 +42,17 @@ class SymbolTokenizer:
         if not isinstance(prompt, str):
             raise ValueError("a symbol language has no chat template; give the prompt as a plain text")
         return self.encode(prompt)
+
+    def pipeline(self) -> Any:
+        """The `tokenizers.Tokenizer` that a tokenizer.json holds. Raises ImportError without that package."""
+        try:
+            from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
+        except ImportError as error:
+            raise ImportError("tokenizer.json needs the tokenizers package: pip install rl_reasoning[lm]") from error
+        pipeline = Tokenizer(models.WordLevel(self._ids, unk_token=END))
+        pipeline.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        pipeline.add_special_tokens([AddedToken(END, special=True, normalized=False)])
+        return pipeline
 
     def decode(self, ids: Sequence[int]) -> str:
         """The words, separated by spaces, without the end of sequence. Raises IndexError on an id out of range."""

@@ -1,0 +1,77 @@
+"""From a finished run's folder back to its policy, and on to a Hugging Face folder."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from rl_reasoning import edge, export
+from rl_reasoning.json_file import read_json
+from rl_reasoning.loop.setup import Lab, build
+from rl_reasoning.loop.warm_start import base, base_path
+from rl_reasoning.models import hf_config, lora, pretrained
+from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.training import checkpoints
+
+
+def restore(run: Path, step: int | None = None) -> tuple[Lab, Parameters]:
+    """The lab of a run and its policy's parameters, adapters included, as they were after a step.
+
+    Args: step: None is the last that was kept.
+    Raises:
+      FileNotFoundError: no such run or step, or the base that its adapters need is not kept any more.
+      ConfigError: settings that this version cannot run, or a model that cannot be read.
+    """
+    lab = build(edge.read_experiment(read_json(run / "config.json").get("config", {})))
+    path = _checkpoint(run, step)
+    trained = checkpoints.restore(path, lab.policy.config)
+    if lab.policy.config.lora is None:
+        return lab, trained
+    kept = base_path(lab.experiment)
+    if lab.experiment.model.source == "random" and not kept.exists():
+        raise FileNotFoundError(f"the adapters in {path} need the base in {kept}, which is not there; start in the "
+                                "folder that the run was started in")
+    _, frozen = lora.split(lab.policy.config, base(lab))
+    return lab, lora.join(trained, frozen)
+
+
+def export_run(run: Path, out: Path, *, step: int | None = None, dtype: str = "float32",
+               shard_bytes: int = export.SHARD_BYTES, adapters_only: bool = False) -> None:
+    """Writes a run's policy as a Hugging Face folder.
+
+    Args:
+      dtype: type of the weights, "float32" or "bfloat16".
+      adapters_only: the adapters as PEFT files, instead of the whole model with the adapters merged.
+
+    Raises: FileExistsError: `out` is there already. ValueError: no family of Hugging Face has this decoder, or it has
+      no adapters. Others: as `restore`.
+    """
+    with export.whole_folder(out) as folder:
+        lab, parameters = restore(run, step)
+        name, config = lab.experiment.model.source, lab.policy.config
+        source = None if name == "random" else pretrained.resolve_source(name)
+        if adapters_only:
+            export.write_adapters(folder, config, parameters, name.removeprefix(pretrained.HUB))
+        else:
+            content = _content(lab, source, dtype)
+            export.write_weights(folder, config, parameters, content, shard_bytes)
+        export.write_tokenizer(folder, lab.policy.tokenizer, source)
+
+
+def _content(lab: Lab, source: Path | None, dtype: str) -> dict[str, Any]:
+    """config.json: the source's own where it has one, since training changes nothing in it but the weights' type."""
+    if source is not None and source.is_dir():
+        content = read_json(source / "config.json")
+        content.pop("dtype", None)
+        return content | {"torch_dtype": dtype}
+    plain = dataclasses.replace(lab.policy.config, lora=None)
+    return hf_config.to_hf(plain, dtype) | {"eos_token_id": lab.policy.tokenizer.eos_id, "bos_token_id": None}
+
+
+def _checkpoint(run: Path, step: int | None) -> Path:
+    kept = sorted((run / "checkpoints").glob("step_*"))
+    if step is not None:
+        kept = [path for path in kept if int(path.name.removeprefix("step_")) == step]
+    if not kept:
+        raise FileNotFoundError(f"{run / 'checkpoints'} holds no {'step' if step is None else f'step {step}'}")
+    return kept[-1]
+
