@@ -17,7 +17,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -25,17 +24,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from rl_reasoning.export import write_weights
 from rl_reasoning.models import hf, hf_config
 from rl_reasoning.models.architecture import DecoderConfig
-from rl_reasoning.models.decoder import (
-    Cache,
-    Parameters,
-    branch_mask,
-    decode_step,
-    hidden_states,
-    logits,
-    unstack_layers,
-)
+from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.tokenizers.folder import read_tokenizer
 from tests.models import hf_cases
+from tests.models.passes import decoded, forward
 from tests.tokenizers import folder_fixture
 
 TESTS = Path(__file__).parent.parent / "tests"
@@ -117,28 +109,6 @@ def torch_logits(model, tokens: list[list[int]]) -> np.ndarray:
 def read(folder: Path) -> tuple[DecoderConfig, Parameters]:
     config = hf_config.read_config(folder)
     return config, hf.read_parameters(folder, config)
-
-
-def forward(config: DecoderConfig, parameters: Parameters, tokens: list[list[int]]) -> np.ndarray:
-    """Logits [B, L, V] of the full pass."""
-    ids = jnp.asarray(tokens)
-    positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
-    mask = branch_mask(jnp.ones_like(ids), jnp.zeros_like(ids))
-    return np.asarray(logits(config, parameters, hidden_states(config, parameters, ids, positions, mask)[0]))
-
-
-def decoded(config: DecoderConfig, parameters: Parameters, tokens: list[list[int]]) -> np.ndarray:
-    """The same logits, one token at a time against the cache."""
-    ids = jnp.asarray(tokens)
-    rows, length = ids.shape
-    caches = [Cache(jnp.zeros((rows, config.kv_heads, config.head_dim, length)),
-                    jnp.zeros((rows, config.kv_heads, length, config.head_dim))) for _ in range(config.layers)]
-    layers, found = unstack_layers(config, parameters), []
-    for at in range(length):
-        seen = jnp.broadcast_to(jnp.arange(length) <= at, ids.shape)
-        hidden, caches = decode_step(config, parameters, layers, ids[:, at], jnp.full(rows, at), seen, caches, at)
-        found.append(logits(config, parameters, hidden))
-    return np.stack(found, axis=1)
 
 
 def compare_norms(name: str, reference) -> np.ndarray:

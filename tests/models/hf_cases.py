@@ -86,7 +86,8 @@ def write(folder: Path, config: dict, tensors: dict[str, np.ndarray] | None = No
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
     kind = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
-    tensors = {name: values.astype(kind) for name, values in (tensors or weights(config)).items()}
+    tensors = {name: values.astype(kind) if values.dtype == np.float32 else values
+               for name, values in (tensors or weights(config)).items()}
     if shards == 1:
         save_file(tensors, folder / "model.safetensors")
         return folder
