@@ -19,7 +19,8 @@ from rl_reasoning.models.decoder import (
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _forward(config: DecoderConfig, parameters: Parameters, ids: jax.Array) -> jax.Array:
+def forward_pass(config: DecoderConfig, parameters: Parameters, ids: jax.Array) -> jax.Array:
+    """Logits [B, L, V] of the full pass, inside or outside of a transformation."""
     positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
     mask = branch_mask(jnp.ones_like(ids), jnp.zeros_like(ids))
     return logits(config, parameters, hidden_states(config, parameters, ids, positions, mask)[0])
@@ -35,12 +36,12 @@ def _step(config: DecoderConfig, parameters: Parameters, ids: jax.Array, at: jax
 
 
 def forward(config: DecoderConfig, parameters: Parameters, tokens: list[list[int]]) -> np.ndarray:
-    """Logits [B, L, V] of the full pass."""
-    return np.asarray(_forward(config, parameters, jnp.asarray(tokens)))
+    """The same as a numpy array."""
+    return np.asarray(forward_pass(config, parameters, jnp.asarray(tokens)))
 
 
 def decoded(config: DecoderConfig, parameters: Parameters, tokens: list[list[int]]) -> np.ndarray:
-    """The same logits from cached decoding."""
+    """The same from cached decoding."""
     ids, dtype = jnp.asarray(tokens), config.precision.compute
     rows, length = ids.shape
     caches = [Cache(jnp.zeros((rows, config.kv_heads, config.head_dim, length), dtype),
