@@ -3,7 +3,7 @@
     pip install torch transformers            # beside the project's own packages; nothing else here needs them
     python scripts/parity_transformers.py                 # the table
     python scripts/parity_transformers.py --write         # and the numbers that the tests compare with
-    python scripts/parity_transformers.py --folder DIR    # a folder of your own: logits of a few ids, both ways
+    python scripts/parity_transformers.py --model PATH    # a folder or .gguf file of your own: logits, 64 greedy tokens
 
 Each case is a small model that transformers builds from a config, with weights from a formula
 (`tests/models/hf_cases.py`), saved by transformers, read here: logits of the whole sequence, logits of cached
@@ -17,15 +17,19 @@ import sys
 import tempfile
 from pathlib import Path
 
+import jax
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from rl_reasoning.config import Sampling
 from rl_reasoning.export import write_weights
-from rl_reasoning.models import hf, hf_config
+from rl_reasoning.models import gguf, hf, hf_config
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.sampling.decode import generate
 from rl_reasoning.tokenizers.folder import read_tokenizer
+from rl_reasoning.types import Prompts
 from tests.models import hf_cases
 from tests.models.passes import decoded, forward
 from tests.tokenizers import folder_fixture
@@ -38,17 +42,13 @@ CHATS = TESTS / "tokenizers" / "goldens_chat.json"
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help=f"write {GOLDENS.name}")
-    parser.add_argument("--folder", type=Path, help="compare on this folder instead")
+    parser.add_argument("--model", type=Path, help="compare on this folder or .gguf file instead")
     options = parser.parse_args(arguments)
     import torch
 
     torch.set_num_threads(2)
-    if options.folder:
-        tokens = [list(range(5, 69))]
-        theirs = load(options.folder)
-        print(f"{options.folder}: largest difference of logits "
-              f"{np.abs(forward(*read(options.folder), tokens) - torch_logits(theirs, tokens)).max():.2e}")
-        return 0
+    if options.model:
+        return compare_model(options.model)
     print(f"{'case':22} {'logits':>9} {'decode':>9} {'exported':>9}   largest differences, float32")
     goldens = {name: compare(name, config) for name, config in hf_cases.CASES.items()}
     goldens |= {"norms_peri": compare_norms("norms_peri", gemma_logits),
@@ -59,6 +59,25 @@ def main(arguments: list[str] | None = None) -> int:
         GOLDENS.write_text(json.dumps({name: np.round(row, 5).tolist() for name, row in goldens.items()}) + "\n")
         print(f"written: {GOLDENS}, {CHATS}")
     return 0
+
+
+def compare_model(path: Path) -> int:
+    """Prints the largest difference of logits over 64 ids, and how many of 64 greedy tokens after them agree."""
+    import torch
+
+    tokens = [list(range(300, 364))]
+    theirs, (config, parameters) = load(path), read(path)
+    expected = torch_logits(theirs, tokens)
+    print(f"{path.name}: logits {expected.min():.1f} to {expected.max():.1f}, largest difference "
+          f"{np.abs(forward(config, parameters, tokens) - expected).max():.1e}")
+    ids = torch.tensor(tokens)
+    greedy = theirs.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=64,
+                             min_new_tokens=64)[0, 64:].tolist()
+    keys = jax.random.split(jax.random.key(0), (1, 1))
+    ours = generate(parameters, Prompts(np.asarray(tokens, np.int32), np.full(1, 64, np.int32)), keys, config=config,
+                    sampling=Sampling(temperature=0, max_tokens=64), eos_id=-1).ids[0, 0].tolist()
+    print(f"greedy tokens that agree: {sum(a == b for a, b in zip(ours, greedy, strict=True))} of 64")
+    return int(ours != greedy)
 
 
 def compare(name: str, content: dict) -> np.ndarray:
@@ -96,7 +115,10 @@ def load(folder: Path):
     import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
+    options = {"dtype": torch.float32, "attn_implementation": "eager"}
+    if folder.suffix == ".gguf":
+        return AutoModelForCausalLM.from_pretrained(folder.parent, gguf_file=folder.name, **options)
+    return AutoModelForCausalLM.from_pretrained(folder, **options)
 
 
 def torch_logits(model, tokens: list[list[int]]) -> np.ndarray:
@@ -107,6 +129,8 @@ def torch_logits(model, tokens: list[list[int]]) -> np.ndarray:
 
 
 def read(folder: Path) -> tuple[DecoderConfig, Parameters]:
+    if folder.suffix == ".gguf":
+        return gguf.read_config(folder), gguf.read_parameters(folder)
     config = hf_config.read_config(folder)
     return config, hf.read_parameters(folder, config)
 
