@@ -70,8 +70,8 @@ def forward(config: DecoderConfig) -> tuple[Any, ...]:
 def train_step(config: DecoderConfig, remat: bool) -> tuple[Any, ...]:
     optimizer = optim.adamw(Optimizer(), 10)
     update = make_update(config, Objective(losses.reinforce, "token_mean", LENGTH // 2), optimizer, temperature=1.0,
-                         remat=remat)
-    state = jax.eval_shape(lambda: start(config, initialize(config, jax.random.key(0)), optimizer, critic=False))
+                         remat=remat, key=jax.random.key(0))
+    state = jax.eval_shape(lambda: start(config, initialize(config, jax.random.key(0)), optimizer, critic=None))
     return update, state, batch()
 
 
@@ -85,12 +85,12 @@ def sampling(config: DecoderConfig) -> tuple[Any, ...]:
 
 def batch() -> Any:
     """One mini-batch of `ROWS` prompts with an answer each."""
-    half, ones = LENGTH // 2, np.ones(ROWS, np.float32)
-    names = ("old_logprobs", "advantages", "values", "returns")
+    half = LENGTH // 2
+    names = ("old_logprobs", "advantages", "weights", "scale", "ref_logprobs", "values", "returns")
     per_token = {name: np.ones((ROWS, half), np.float32) for name in names}
     answers = Answers(np.zeros((ROWS, half), np.int32), np.full(ROWS, half), np.arange(ROWS, dtype=np.int32),
                       np.zeros((ROWS, half), np.int32), np.full(ROWS, half, np.int32),
-                      extras=per_token | {"weights": ones, "rewards": ones})
+                      extras=per_token | {"rewards": np.ones(ROWS, np.float32)})
     return minibatches(answers, 1, 1, LENGTH, order=None)[0]
 
 

@@ -53,6 +53,8 @@ def test_a_folder_is_trained_and_comes_out_as_a_folder(tmp_path, folder, capsys)
     assert "weights bfloat16, layers float32, head float32, logits float32, optimizer float32" in said
     assert "in adapters of rank 16" in said
     (run,) = tmp_path.glob("hf-smoke-*")
+    (metrics,) = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    assert metrics["mismatch/max"] < 1e-4  # T26: sampler and trainer read the same adapters
     lab, parameters = restore(run)
     trained, frozen = lora.split(lab.policy.config, parameters)
     jax.tree.map(np.testing.assert_array_equal, frozen, hf.read_parameters(folder, lab.policy.config))
