@@ -1,4 +1,4 @@
-"""A policy as a Hugging Face folder, which transformers and vLLM read; a folder appears whole or not at all."""
+"""A policy as a Hugging Face folder, as transformers reads it; a folder appears whole or not at all."""
 
 import contextlib
 import itertools

@@ -1,4 +1,4 @@
-"""Writes a run's policy as a folder that transformers and vLLM read.
+"""Writes a run's policy as a Hugging Face folder: transformers reads it, and vLLM takes the same layout.
 
     python scripts/export.py runs/hf-w_reinforce-seed0 --to=hf exported
     python scripts/export.py RUN_DIR --to=hf OUT --dtype=bfloat16 --step=40

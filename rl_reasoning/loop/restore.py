@@ -22,6 +22,7 @@ def restore(run: Path, step: int | None = None) -> tuple[Lab, Parameters]:
       ConfigError: settings that this version cannot run, or a model that cannot be read.
     """
     lab = build(edge.read_experiment(read_json(run / "config.json").get("config", {})))
+    lab.verifier.close()  # nothing is verified here
     path = _checkpoint(run, step)
     trained = checkpoints.restore(path, lab.policy.config)
     if lab.policy.config.lora is None:
