@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -38,6 +39,7 @@ class Lab:
       verifier: what scores answers; it may hold processes, which its `close` ends.
       first: makes the parameters that the run starts from, before any warm start.
       data: what was found in the files that the problems come from, where they come from files.
+      first: makes the parameters that the run starts from, before any warm start and without adapters.
     """
 
     experiment: Experiment
@@ -138,7 +140,15 @@ def _pretrained(experiment: Experiment) -> tuple[DecoderConfig, Tokenizer, Calla
         tokenizer = tokenizer.with_template(FORMATS[settings.prompt])
     config = _typed(settings, config)
     warm = experiment.warm_start.steps + experiment.warm_start.refine_steps
-    return config, tokenizer, functools.partial(read, path, config.plain() if warm else config)
+    return config, tokenizer, functools.partial(_weights, read, path, config.plain() if warm else config)
+
+
+def _weights(read: Callable[[Path, DecoderConfig], Parameters], path: Path, config: DecoderConfig) -> Parameters:
+    """The parameters of a model file or folder. Raises ConfigError when it is damaged or not what it says."""
+    try:
+        return read(path, config)
+    except (ValueError, OSError, ImportError) as error:
+        raise ConfigError(str(error)) from error
 
 
 def _typed(settings: Model, config: DecoderConfig) -> DecoderConfig:

@@ -97,6 +97,15 @@ def test_a_model_that_does_not_fit_is_refused_before_its_weights_are_read(tmp_pa
         build(smoke(copied))
 
 
+def test_damaged_weights_are_one_message_for_the_person_who_started_the_run(tmp_path, folder):
+    copied = shutil.copytree(folder, tmp_path / "model")
+    lab = build(smoke(copied))
+    shard = copied / "model-00002-of-00002.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-9])
+    with pytest.raises(ConfigError, match=r"model-00002-of-00002\.safetensors is cut off"):
+        lab.first()
+
+
 @pytest.mark.parametrize("prompt", ["template", "qwen_boxed", "r1"])
 def test_the_settings_choose_how_turns_are_written(folder, prompt):
     lab = build(smoke(folder, f"--config.model.prompt={prompt}"))
