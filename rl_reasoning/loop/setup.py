@@ -37,9 +37,8 @@ class Lab:
     Attributes:
       train, held_out: the problems that are trained on, and those that are evaluated.
       verifier: what scores answers; it may hold processes, which its `close` ends.
-      first: makes the parameters that the run starts from, before any warm start.
-      data: what was found in the files that the problems come from, where they come from files.
       first: makes the parameters that the run starts from, before any warm start and without adapters.
+      data: what was found in the files that the problems come from, where they come from files.
     """
 
     experiment: Experiment

@@ -16,6 +16,7 @@ from rl_reasoning.models import decoder
 from rl_reasoning.models.gguf import read_config, read_parameters
 from rl_reasoning.models.likelihood import token_logprobs
 from rl_reasoning.tasks.arithmetic import Arithmetic
+from rl_reasoning.tasks.pool import InProcess
 from rl_reasoning.tokenizers.byte_bpe import ByteBPE
 from rl_reasoning.types import Message, Outcome
 
@@ -65,7 +66,7 @@ def pipeline_with_special_tokens(path):
 def test_sizes_of_the_file(path, parameters):
     assert read_config(path) == decoder.DecoderConfig(
         vocabulary=49152, layers=30, width=576, heads=9, kv_heads=3, head_dim=64, mlp=1536, rope_theta=100000.0,
-        norm_epsilon=1e-5, tied=True)
+        norm_epsilon=1e-5, tied=True, context=8192)
     assert len(gguf_file.read(path).tensors) == 272
     assert sum(leaf.size for leaf in jax.tree.leaves(parameters)) == 134_515_008
 
@@ -121,7 +122,7 @@ def test_greedy_answers_have_the_form_that_the_prompt_shows(path, tokenizer, par
     prompts, completions = rollouts.sample(policy, parameters, problems, range(1),
                                            keys.derive(0, keys.Role.EVALUATION, 0),
                                            config.Sampling(temperature=0.0, max_tokens=24))
-    scored = rollouts.verify(policy, task, problems, prompts, completions)
+    scored = rollouts.verify(policy, InProcess(task), problems, prompts, completions)
     outcomes = [row[0].outcome for row in scored.verdicts]
     assert Outcome.UNPARSABLE not in outcomes
     assert outcomes.count(Outcome.RIGHT) >= 2
