@@ -43,17 +43,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help=f"write {GOLDENS.name}")
     parser.add_argument("--model", type=Path, help="compare on this folder or .gguf file instead")
+    parser.add_argument("--templates", type=Path, help="compare the .jinja chat templates in this folder instead")
     options = parser.parse_args(arguments)
     import torch
 
     torch.set_num_threads(2)
+    if options.templates:
+        compare_templates({path.stem: path.read_text() for path in sorted(options.templates.glob("*.jinja"))})
+        return 0
     if options.model:
         return compare_model(options.model)
     print(f"{'case':22} {'logits':>9} {'decode':>9} {'exported':>9}   largest differences, float32")
     goldens = {name: compare(name, config) for name, config in hf_cases.CASES.items()}
     goldens |= {"norms_peri": compare_norms("norms_peri", gemma_logits),
                 "norms_post": compare_norms("norms_post", post_logits)}
-    chats = compare_templates()
+    chats = compare_templates({name: name for name in folder_fixture.TEMPLATES})
     if options.write:
         CHATS.write_text(json.dumps(chats, indent=1) + "\n")
         GOLDENS.write_text(json.dumps({name: np.round(row, 5).tolist() for name, row in goldens.items()}) + "\n")
@@ -183,21 +187,27 @@ def post_logits(content: dict) -> np.ndarray:
     return torch_logits(model, hf_cases.TOKENS)
 
 
-def compare_templates() -> dict[str, dict[str, str]]:
-    """Prints how many chats have the ids of `apply_chat_template`; returns its texts."""
+def compare_templates(templates: dict[str, str]) -> dict[str, dict[str, str]]:
+    """Prints how many chats have the ids of `apply_chat_template`; returns its texts.
+
+    Args: templates: name -> a name of the fixture's, or a template's text.
+    """
     from transformers import PreTrainedTokenizerFast
 
     texts, equal, total = {}, 0, 0
-    for name in folder_fixture.TEMPLATES:
+    for name, template in templates.items():
         with tempfile.TemporaryDirectory() as folder:
-            folder_fixture.write(Path(folder), name)
+            folder_fixture.write(Path(folder), template)
             theirs, ours = PreTrainedTokenizerFast.from_pretrained(folder), read_tokenizer(folder)
         texts[name] = {}
         for chat, messages in folder_fixture.CHATS.items():
             turns = [{"role": message.role, "content": message.content} for message in messages]
             texts[name][chat] = theirs.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
             ids = theirs(texts[name][chat], add_special_tokens=False)["input_ids"]
-            equal, total = equal + (ids == ours.encode_prompt(messages)), total + 1
+            same = ids == ours.encode_prompt(messages)
+            equal, total = equal + same, total + 1
+            if not same:
+                print(f"{name}, {chat}: {texts[name][chat]!r} is not {ours.decode(ours.encode_prompt(messages))!r}")
     print(f"chat templates: {equal} of {total} prompts have the same ids")
     return texts
 

@@ -132,7 +132,7 @@ def pipeline() -> Tokenizer:
 
 
 def write(folder: Path, template: str | None = "tools", *, bos: bool = False) -> Path:
-    """Writes tokenizer.json and tokenizer_config.json."""
+    """Writes tokenizer.json and tokenizer_config.json. template: a name of `TEMPLATES`, or a template's text."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = pipeline()
     if bos:
@@ -142,6 +142,6 @@ def write(folder: Path, template: str | None = "tools", *, bos: bool = False) ->
     settings = {"eos_token": {"__type": "AddedToken", "content": "<|im_end|>", "special": True},
                 "bos_token": "<|begin|>", "tokenizer_class": "PreTrainedTokenizerFast"}
     if template:
-        settings["chat_template"] = TEMPLATES[template]
+        settings["chat_template"] = TEMPLATES.get(template, template)
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder
