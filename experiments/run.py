@@ -44,7 +44,7 @@ def run(experiment: Experiment) -> int:
     compared = [name for name in experiment.compare if name != BASE]
     for name in compared if experiment.mode == "compare" else [experiment.algorithm]:
         try:
-            options.check(name, options.resolve(name, experiment.objective), experiment.rl)
+            options.check(name, options.resolve(name, experiment.objective), experiment)
         except ValueError as error:
             raise edge.ConfigError(str(error)) from None
     return run_experiment(experiment)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from rl_reasoning.advantages import AdvantageInputs
 from rl_reasoning.algorithms import ALGORITHMS, Algorithm, Plan
-from rl_reasoning.config import RL
+from rl_reasoning.config import Experiment
 from rl_reasoning.losses.objective import LossInputs, look_ahead, objective_loss, totals
 from rl_reasoning.losses.surrogate import SurrogateInputs
 
@@ -45,8 +45,20 @@ def resolve(name: str, overrides: Mapping[str, Any]) -> Algorithm:
     return algorithm
 
 
-def check(name: str, algorithm: Algorithm, rl: RL) -> None:
-    """Raises ValueError where the algorithm and the settings of its run do not fit together."""
+CODE_REWARDS = {"binary": "binary", "rate": "unit", "klear": "any"}  # what `task.code.reward` may give
+
+
+def check(name: str, algorithm: Algorithm, experiment: Experiment) -> None:
+    """Raises ValueError where the algorithm and the settings of its run do not fit together.
+
+    Rewards of a verifier that the settings name cannot be known here; they are checked as they come.
+    """
+    rl, code = experiment.rl, experiment.task.code.reward
+    if experiment.task.kind == "code" and not experiment.verifier.function:
+        allowed = {"any": ("binary", "unit", "any"), "unit": ("binary", "unit"), "binary": ("binary",)}
+        if CODE_REWARDS[code] not in allowed[algorithm.rewards]:
+            raise ValueError(f"task.code.reward={code!r}: {name} is defined on {algorithm.rewards} rewards; choose "
+                             "task.code.reward=binary, or an algorithm for graded rewards such as grpo")
     if algorithm.compares and rl.samples < 2:
         raise ValueError(f"rl.samples={rl.samples}: {name} compares the answers to one problem; give at least 2")
     if algorithm.plan.refill and rl.samples < 2:

@@ -10,3 +10,13 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+
+CONTRACTS = ("tests/losses/test_contract.py", "tests/training/test_layouts.py")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """How much of the objectives' contract was checked: one pair for each test of an objective that passed."""
+    passed = [report.nodeid for report in terminalreporter.getreports("passed")]
+    pairs = sum(node.startswith(CONTRACTS) and "[" in node for node in passed)
+    if pairs:
+        terminalreporter.write_line(f"{pairs} (objective, property) pairs hold")

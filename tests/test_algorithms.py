@@ -10,7 +10,7 @@ import pytest
 from rl_reasoning import advantages, losses
 from rl_reasoning.advantages import AdvantageInputs
 from rl_reasoning.algorithms import ALGORITHMS
-from rl_reasoning.config import RL
+from rl_reasoning.config import RL, Code, Experiment, Task
 from rl_reasoning.losses import AGGREGATIONS
 from rl_reasoning.losses.parts import Kl
 from rl_reasoning.options import RECORDS, check, options, resolve, table
@@ -117,12 +117,24 @@ def test_mistakes_are_named_before_anything_runs(name, overrides, named):
 ])
 def test_settings_that_do_not_fit_the_algorithm_are_named(name, overrides, settings, named):
     with pytest.raises(ValueError, match=named):
-        check(name, resolve(name, overrides), RL(**settings))
+        check(name, resolve(name, overrides), Experiment(rl=RL(**settings)))
+
+
+@pytest.mark.parametrize(("name", "reward", "fits"), [
+    ("psr", "binary", True), ("psr", "rate", False), ("pacs", "rate", True), ("pacs", "klear", False),
+    ("grpo", "klear", True)])
+def test_graded_rewards_are_refused_where_a_method_is_not_defined_on_them(name, reward, fits):
+    experiment = Experiment(task=Task(kind="code", code=Code(reward=reward)))
+    if fits:
+        check(name, resolve(name, {}), experiment)
+        return
+    with pytest.raises(ValueError, match=f"task.code.reward='{reward}': {name} is defined on"):
+        check(name, resolve(name, {}), experiment)
 
 
 @pytest.mark.parametrize(("name", "overrides"), [("psr", {}), ("raft", {}), ("pacs", {"coupling": "naive"})])
 def test_an_answer_alone_is_enough_for_methods_that_compare_nothing(name, overrides):
-    check(name, resolve(name, overrides), RL(samples=1))
+    check(name, resolve(name, overrides), Experiment(rl=RL(samples=1)))
 
 
 def test_the_table_has_a_line_for_every_algorithm():

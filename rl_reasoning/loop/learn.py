@@ -11,6 +11,7 @@ from rl_reasoning import losses
 from rl_reasoning.advantages import AdvantageInputs, Advantages, check_rewards
 from rl_reasoning.algorithms import Algorithm
 from rl_reasoning.config import RL
+from rl_reasoning.edge import ConfigError
 from rl_reasoning.loop.collect import Collected
 from rl_reasoning.losses.kl import ESTIMATORS
 from rl_reasoning.losses.surrogate import clamp_log_ratio
@@ -56,7 +57,7 @@ class Learner:
           rng: shuffles the rewards where the settings ask for that control.
 
         Raises:
-          ValueError: a reward on which the algorithm is not defined.
+          ConfigError: a reward on which the algorithm is not defined.
         """
         if self.rl.shuffle_rewards:
             collected = dataclasses.replace(collected, rollout=_shuffled(collected.rollout, rng))
@@ -83,7 +84,10 @@ class Learner:
         shaped = self.algorithm.shaping.rewards(rollout.rewards.ravel(), rollout.completions.lengths.ravel(),
                                                 rollout.truncated.ravel(), self.rl.max_tokens)
         if self.algorithm.rewards != "any":
-            check_rewards(shaped, kind=self.algorithm.rewards)
+            try:
+                check_rewards(shaped, kind=self.algorithm.rewards)
+            except ValueError as error:
+                raise ConfigError(f"the algorithm is not defined on what the verifier pays: {error}") from None
         return shaped
 
     def _scored(self, answers: Answers, parameters: dict[str, Parameters], reference: Parameters | None) -> Answers:

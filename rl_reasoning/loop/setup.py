@@ -67,7 +67,7 @@ def build(experiment: Experiment) -> Lab:
         held_out = task.held_out_problems(evaluation.first + evaluation.problems, seed=0)[evaluation.first:]
         train = task.train_problems()
         room = longest_prompt(tokenizer, [*train, *held_out])
-        _check_context(experiment, config, room)
+        _check_room(experiment, config, room)
         verifier = make_verifier(task, experiment.verifier)
     except (ValueError, FileNotFoundError, ImportError, PoolError, SandboxError) as error:
         raise ConfigError(str(error)) from error
@@ -161,8 +161,12 @@ def _sizes(model: Model, vocabulary: int) -> DecoderConfig:
                          norms=model.norms, qk_norm=model.qk_norm)
 
 
-def _check_context(experiment: Experiment, config: DecoderConfig, prompt: int) -> None:
+def _check_room(experiment: Experiment, config: DecoderConfig, prompt: int) -> None:
     longest = prompt + max(experiment.rl.max_tokens, experiment.evaluation.sampling.max_tokens)
     if longest > config.context:
         raise ValueError(f"the longest prompt has {prompt} tokens, which makes {longest} with an answer; the model was "
                          f"made for {config.context}: lower rl.max_tokens or evaluation.sampling.max_tokens")
+    row = experiment.rl.row_length
+    if row and row < prompt + experiment.rl.max_tokens:
+        raise ValueError(f"rl.row_length={row}: the longest prompt with an answer has up to "
+                         f"{prompt + experiment.rl.max_tokens} tokens; give at least that, or 0")

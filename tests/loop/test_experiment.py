@@ -149,6 +149,12 @@ def test_a_prompt_that_does_not_fit_is_refused_and_never_cut():
     assert rollouts.longest_prompt(lab.policy.tokenizer, lab.train) == 3
 
 
+def test_a_row_that_cannot_hold_an_answer_is_an_error_of_the_settings(tmp_path):
+    experiment = smoke(tmp_path)
+    with pytest.raises(ConfigError, match=r"rl\.row_length=9: .* give at least that, or 0"):
+        build(dataclasses.replace(experiment, rl=dataclasses.replace(experiment.rl, row_length=9)))
+
+
 @pytest.mark.parametrize(("change", "named"), [
     ({"source": "nowhere.gguf"}, "model.source='nowhere.gguf'"), ({"source": "random"}, "task.kind='arithmetic'")])
 def test_a_model_that_cannot_be_had_is_an_error_of_the_settings(tmp_path, change, named):

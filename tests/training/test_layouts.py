@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import itertools
 import math
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +25,6 @@ from rl_reasoning.training.update import token_mask
 VOCABULARY, GROUPS, SIZE, LONGEST, DEVICES = 7, 4, 3, 5, 8
 COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 RANKED = ("grpo", "gppo", "gmpo")  # with a choice of tokens by entropy, which costs one more forward pass
-PROPERTIES = ("packed, padded, permuted and on 8 devices = unpacked on one", "micro-batches = whole", "compiled once")
 
 
 def answers_of(seed=0):
@@ -155,12 +153,3 @@ def test_trl_bnpo_depends_on_the_split_and_is_the_mean_of_the_parts(x64):
     whole = pack(answers, 40, 12)
     assert sum(together) == pytest.approx(np.mean(alone))
     assert abs(sum(together) - loss(whole, whole_total(objective, [whole]))) > 1e-3
-
-
-def test_count_of_objectives_and_properties(capsys):
-    """Said aloud, so that a reader of the log sees what the suite above covers."""
-    pairs = (len(ALGORITHMS) - 1) * len(PROPERTIES)
-    with capsys.disabled():
-        sys.stdout.write(f"\n{pairs} (objective, property) pairs: {len(ALGORITHMS) - 1} algorithms x "
-                         f"{len(PROPERTIES)}\n")
-    assert pairs >= 75
