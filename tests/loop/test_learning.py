@@ -10,7 +10,7 @@ from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.loop.reinforce import begin, make_trainer, train_step
 
 SEEDS = (0, 1, 2)
-QUICK = ("psr", "nsr", "w_reinforce", "reinforce", "grpo", "ppo")
+QUICK = ("nsr", "w_reinforce", "grpo", "ppo")
 BEST_OF_N = "grpo_passk"  # stops teaching once two answers of a group are right, so it has a test of its own
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
          for name in ALGORITHMS if name != BEST_OF_N]

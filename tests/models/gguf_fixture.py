@@ -35,7 +35,7 @@ def tokens() -> list[str]:
 def metadata() -> dict[str, Any]:
     """Everything a file says beside its tensors. Python ints become uint32, floats float32."""
     return {
-        "general.architecture": "llama", "llama.block_count": LAYERS, "llama.context_length": 128,
+        "general.architecture": "llama", "llama.block_count": LAYERS, "llama.context_length": 1024,
         "llama.embedding_length": WIDTH, "llama.feed_forward_length": MLP, "llama.attention.head_count": HEADS,
         "llama.attention.head_count_kv": KV_HEADS, "llama.rope.freq_base": 100000.0,
         "llama.attention.layer_norm_rms_epsilon": 1e-5, "llama.rope.dimension_count": HEAD_DIM,

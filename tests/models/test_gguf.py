@@ -66,7 +66,7 @@ def reference_logits(weights, tokens):
 def test_config_says_the_sizes_of_the_file(path):
     assert read_config(path) == decoder.DecoderConfig(
         vocabulary=len(fixture.tokens()), layers=2, width=64, heads=4, kv_heads=2, head_dim=16, mlp=96,
-        rope_theta=100000.0, norm_epsilon=1e-5, tied=True, context=128)
+        rope_theta=100000.0, norm_epsilon=1e-5, tied=True, context=1024)
 
 
 @pytest.mark.parametrize("tied", [True, False])
