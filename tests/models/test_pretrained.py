@@ -66,8 +66,8 @@ def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "rl_reasoning"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", "/home/x")
-    assert str(cache_folder()) == "/home/x/.cache/rl_reasoning"
+    monkeypatch.setenv("HOME", "/nowhere")
+    assert str(cache_folder()) == "/nowhere/.cache/rl_reasoning"
 
 
 def test_digest_of_the_pinned_release_is_a_whole_sha256(tmp_path):
