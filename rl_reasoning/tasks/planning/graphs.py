@@ -28,12 +28,12 @@ def distances(adjacency: np.ndarray) -> np.ndarray:
 
 def _steps_to(goals: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """[N, N] int: fewest edges from node i to a node k with goals[k, t], for each column t; -1 where there is none."""
-    found, front = np.where(goals, 0, -1), goals
-    for step in itertools.count(1):
+    found, front, step = np.where(goals, 0, -1), goals, 0
+    while front.any():
+        step += 1
         front = (edges.astype(np.float32) @ front.astype(np.float32) > 0) & (found < 0)
-        if not front.any():
-            return found
         found[front] = step
+    return found
 
 
 def reachable(adjacency: np.ndarray) -> np.ndarray:
