@@ -6,8 +6,9 @@
     python experiments/run.py --config=experiments/configs/gym.py --config.task.gym.name=number_sorting
     python experiments/run.py --config=experiments/configs/gym.py --config.task.gym.level=2
 
-`task.gym.name` is one of the package's generators, `task.gym.options.NAME=VALUE` one of that generator's own options,
-`task.gym.level` a level of its curriculum. Scores between 0 and 1 are rewards, so the algorithm must be defined on them.
+`task.gym.name` is one of the package's generators, `task.gym.options.NAME=VALUE` one of that generator's own options
+(they win over the level), `task.gym.level` a level of its curriculum. Scores between 0 and 1 are rewards, so the
+algorithm must be defined on them, as grpo is.
 
 Hardware: two CPU cores and 8 GB of memory show that it works; they do not suffice to learn much.
 
@@ -25,7 +26,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config = edge.to_config_dict(Experiment())
     config.name = "gym"
 
-    # Short sums in one step; the table at the end counts accuracy by how many digits their numbers have.
+    # Short arithmetic, so that a small model is right now and then.
     config.task.kind = "gym"
     config.task.gym.name = "basic_arithmetic"
     config.task.gym.options = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}

@@ -34,9 +34,9 @@ class Gym:
     """The problems of one generator, asked as a chat turn and answered in <answer> tags.
 
     Which side of the split a problem is on depends on a hash of its text alone, so training and held-out problems
-    cannot meet. A problem's `answer` is the generator's whole entry; its metadata names the `generator` and what the
-    generator says of the problem's difficulty. Some scorers are lenient (a hundredth for any answer) and some unsound
-    (game_of_life_halting takes whatever is not "true" for "false"): look at the one you train on.
+    cannot meet. A problem's `answer` is the generator's whole entry; its metadata holds the `generator` and those of
+    the entry's facts that are a number or a text. Some scorers are lenient (a hundredth for any answer) and some
+    unsound (game_of_life_halting takes whatever is not "true" for "false"): look at the one you train on.
 
     Raises:
       ValueError: no such generator, options that it does not take, or a level without a curriculum.
@@ -160,10 +160,10 @@ def _dataset(settings: Settings, seed: int, size: int) -> Any:
 def _problem(entry: dict[str, Any], name: str) -> Problem:
     digest = hashlib.sha256(entry["question"].encode()).hexdigest()[:20]
     difficulty = entry["metadata"].get("difficulty")
-    facts = difficulty if isinstance(difficulty, Mapping) else {"difficulty": difficulty}
+    facts = {**entry["metadata"], **(difficulty if isinstance(difficulty, Mapping) else {})}
     plain = {key: value for key, value in facts.items() if isinstance(value, bool | int | float | str)}
     return Problem(f"gym {name}: {digest}", (Message("user", f"{entry['question']}\n\n{INSTRUCTION}"),), entry, "gym",
-                   {"generator": name, **plain})
+                   {**plain, "generator": name})
 
 
 def refuse(answer: str, parsed_by_sympy: bool) -> str | None:
