@@ -1,9 +1,9 @@
 """Prints how much of a graph a trained policy's logits hold: its edges, and what leads where.
 
-    python scripts/graph_readings.py RUN_FOLDER [--base]
+    python scripts/graph_readings.py RUN_FOLDER [--step=N]
 
 RUN_FOLDER is one of experiments/configs/path.py; run this from the folder in which that run was started. The policy is
-the run's last checkpoint, or with --base (and where reinforcement learning made no step) the base it started from.
+the last that the run kept; step 0 is the base from which reinforcement learning started.
 """
 
 import argparse
@@ -14,14 +14,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from rl_reasoning.analysis.graph_readings import next_node_logits, read, separation
-from rl_reasoning.edge import ConfigError, read_experiment
-from rl_reasoning.loop.setup import Lab, build
-from rl_reasoning.loop.warm_start import base
+from rl_reasoning.edge import ConfigError
+from rl_reasoning.loop.restore import restore
+from rl_reasoning.loop.setup import Lab
 from rl_reasoning.models.decoder import Parameters
-from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.tasks.planning.graphs import reachable
 from rl_reasoning.tasks.planning.task import PathFinding
-from rl_reasoning.training import checkpoints
 
 
 def report(task: PathFinding, lab: Lab, parameters: Parameters) -> Iterator[str]:
@@ -48,19 +46,14 @@ def main(argv: list[str]) -> int:
     """Reads the command line and prints; the value is the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--base", action="store_true", help="the policy before reinforcement learning")
+    parser.add_argument("--step", type=int, help="a step that the run kept")
     options = parser.parse_args(argv)
-    if not (options.folder / "config.json").is_file():
-        parser.error(f"{options.folder} is no run folder: it has no config.json")
-    folder = RunFolder(options.folder)
     try:
-        lab = build(read_experiment(folder.config()["config"]))
-    except ConfigError as error:
+        lab, parameters = restore(options.folder, options.step)
+    except (ConfigError, FileNotFoundError) as error:
         parser.error(str(error))
     if not isinstance(lab.task, PathFinding):
         parser.error(f"{options.folder} is a run of task.kind={lab.task.name}, which has no graph; give one of path.py")
-    kept = [] if options.base else sorted(folder.checkpoints_path.glob("step_*"))
-    parameters = checkpoints.restore(kept[-1], lab.policy.config) if kept else base(lab)
     for line in report(lab.task, lab, parameters):
         print(line)
     return 0

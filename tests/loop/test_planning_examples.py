@@ -9,6 +9,7 @@ import pytest
 from experiments.configs import gym, path
 from rl_reasoning.edge import ConfigError, read_experiment
 from rl_reasoning.loop import run_experiment
+from rl_reasoning.loop.restore import restore
 from rl_reasoning.loop.setup import build
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.tasks.planning import worlds
@@ -40,6 +41,7 @@ def test_path_finding_runs_and_says_how_accuracy_depends_on_the_degree(tmp_path,
     assert {sample["outcome"] for sample in folder.samples("base")} <= {"right", "wrong", "unparsable"}
     assert [line["step"] for line in folder.metrics("rl")] == [1, 2]
     assert readings.main([str(folder.path)]) == 0
+    assert readings.main([str(folder.path), "--step=0"]) == 0
     first, _, edges, *_ = capsys.readouterr().out.splitlines()
     assert first.startswith("30 nodes; current node and target explain")
     assert float(edges.split()[-1]) > 0.7  # sixty steps suffice for most of the edges
@@ -102,8 +104,20 @@ def test_t61_options_of_a_generator_are_plain_names_below_its_group():
         read_experiment({"task": {"gym": {"options": 3}}})
 
 
-def test_readings_of_a_run_without_a_graph_are_refused(tmp_path, capsys, readings):
+def test_readings_of_what_is_no_run_or_has_no_graph_are_refused(tmp_path, capsys, readings, tiny):
     with pytest.raises(SystemExit) as ended:
         readings.main([str(tmp_path)])
     assert ended.value.code == 2
-    assert "is no run folder" in capsys.readouterr().err
+    experiment = example(gym, "smoke", tmp_path)
+    folder = RunFolder(tmp_path / "run")
+    folder.write_config(dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, source=tiny)), [])
+    with pytest.raises(SystemExit):
+        readings.main([str(folder.path), "--step=0"])
+    assert "task.kind=gym, which has no graph" in capsys.readouterr().err
+
+
+def test_a_base_that_is_gone_is_not_trained_again(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_config(example(path, "smoke", tmp_path), [])
+    with pytest.raises(FileNotFoundError, match="the base that this run needs is not in"):
+        restore(folder.path, 0)
