@@ -30,21 +30,37 @@ def readings_script():
     return module
 
 
+def without_rl(experiment):
+    return dataclasses.replace(experiment, rl=dataclasses.replace(experiment.rl, steps=0))
+
+
 def test_path_finding_runs_and_says_how_accuracy_depends_on_the_degree(tmp_path, capsys, readings):
-    experiment = example(path, "smoke", tmp_path)
+    experiment = without_rl(example(path, "smoke", tmp_path))
     assert run_experiment(experiment) == 0
     assert "Pass@1 by degree in percent" in capsys.readouterr().out
     folder = RunFolder(tmp_path / "path-smoke-w_reinforce-seed0")
+    (record,) = folder.evaluations()
     problems = worlds.path(experiment.task.path).held_out_problems(24, 0)
-    for record in folder.evaluations():
-        assert record["groups"] == [str(problem.metadata["degree"]) for problem in problems]
+    assert record["groups"] == [str(problem.metadata["degree"]) for problem in problems]
     assert {sample["outcome"] for sample in folder.samples("base")} <= {"right", "wrong", "unparsable"}
-    assert [line["step"] for line in folder.metrics("rl")] == [1, 2]
     assert readings.main([str(folder.path)]) == 0
-    assert readings.main([str(folder.path), "--step=0"]) == 0
     first, _, edges, *_ = capsys.readouterr().out.splitlines()
     assert first.startswith("30 nodes; current node and target explain")
     assert float(edges.split()[-1]) > 0.7  # sixty steps suffice for most of the edges
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["smoke", "smoke_blocksworld"])
+def test_reinforcement_learning_goes_on_from_paths(preset, tmp_path, capsys, readings):
+    experiment = example(path, preset, tmp_path)
+    assert run_experiment(experiment) == 0
+    folder = RunFolder(tmp_path / f"{experiment.name}-w_reinforce-seed0")
+    assert [line["step"] for line in folder.metrics("rl")] == [1, 2]
+    assert [record["label"] for record in folder.evaluations()] == ["base", "step_0002"]
+    capsys.readouterr()
+    for step in ("0", "2"):
+        assert readings.main([str(folder.path), f"--step={step}"]) == 0
+    assert capsys.readouterr().out.count("current node and target explain") == 2
 
 
 def test_blocksworld_builds_with_a_policy_that_knows_its_states(tmp_path):
@@ -57,7 +73,8 @@ def test_blocksworld_builds_with_a_policy_that_knows_its_states(tmp_path):
 
 @pytest.fixture(name="tiny", scope="module")
 def tiny_model(tmp_path_factory):
-    return str(gguf_fixture.write(tmp_path_factory.mktemp("gym") / "tiny.gguf"))
+    entries = gguf_fixture.metadata() | {"llama.context_length": 1024}
+    return str(gguf_fixture.write(tmp_path_factory.mktemp("gym") / "tiny.gguf", entries))
 
 
 def test_the_gym_example_runs_with_its_scorer_in_processes(tmp_path, tiny):
