@@ -87,14 +87,52 @@ class Code:
 
 
 @dataclasses.dataclass(frozen=True)
+class Path:
+    """Paths in a random directed graph without circles, which the policy only knows from paths of other pairs."""
+
+    nodes: int = setting(100, low=2, high=1000, doc="nodes of the graph")
+    edge_probability: float = setting(0.1, low=0.0, high=1.0, doc="chance of an edge from a node to a later one")
+    walks: int = setting(20, low=1, high=1000, doc="random training paths of each pair of nodes")
+    held_out: float = setting(0.5, low=0.01, high=0.99, doc="share of the pairs, edges aside, that the hash holds out")
+    seed: int = setting(0, low=0, high=2**31 - 1, doc="of the graph, the split and the training paths")
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocksworld:
+    """Plans that turn one arrangement of blocks into another, one move a step."""
+
+    blocks: int = setting(4, low=2, high=5, doc="blocks; 4 give 73 states, 5 give 501")
+    walks: int = setting(12, low=1, high=1000, doc="random shortest training plans of each pair of states")
+    held_out: float = setting(0.2, low=0.01, high=0.99, doc="share of the pairs, single moves aside, that are held out")
+    seed: int = setting(0, low=0, high=2**31 - 1, doc="of the split and the training plans")
+
+
+@dataclasses.dataclass(frozen=True)
+class Gym:
+    """Problems of one of reasoning-gym's generators, scored by that generator."""
+
+    name: str = setting("chain_sum", doc="a generator of reasoning-gym, such as basic_arithmetic or maze")
+    options: dict[str, Any] = setting({}, doc="the generator's own options, as in options.min_terms=2")
+    level: int = setting(-1, low=-1, high=1000, doc="level of the generator's curriculum, its highest where it has "
+                         "fewer; -1 keeps the generator's defaults; options come on top")
+    size: int = setting(512, low=1, doc="problems to train on")
+    seed: int = setting(0, low=0, high=2**31 - 1, doc="of the problems")
+    held_out: float = setting(0.2, low=0.01, high=0.9, doc="share of the problems that the hash holds out")
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """Which problems, and the settings of that kind of problem."""
 
-    kind: str = setting("countdown", choices=("countdown", "arithmetic", "math", "code"), doc="the kind of problem")
+    kind: str = setting("countdown", doc="the kind of problem", choices=(
+        "countdown", "arithmetic", "math", "code", "path", "blocksworld", "gym"))
     countdown: Countdown = dataclasses.field(default_factory=Countdown)
     arithmetic: Arithmetic = dataclasses.field(default_factory=Arithmetic)
     math: Math = dataclasses.field(default_factory=Math)
     code: Code = dataclasses.field(default_factory=Code)
+    path: Path = dataclasses.field(default_factory=Path)
+    blocksworld: Blocksworld = dataclasses.field(default_factory=Blocksworld)
+    gym: Gym = dataclasses.field(default_factory=Gym)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +255,7 @@ class Evaluation:
     batch: int = setting(1024, low=1, doc="answers sampled at once")
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
     bootstrap: int = setting(1000, low=1, doc="resamples of the problems for the 95 % interval")
+    by: str = setting("", doc="a fact of the problems, such as degree, for a table of accuracy by its values")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,8 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, FieldReference, config_flags
 
-from rl_reasoning.config import FUNCTION_NAME, Experiment
+from rl_reasoning.config import Experiment
+from rl_reasoning.rules import broken_rules
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text",
           tuple: "a list of names", dict: "options by name"}
@@ -102,7 +103,7 @@ def read_experiment(config: ConfigDict | Mapping[str, Any]) -> Experiment:
     """
     given = config.to_dict() if isinstance(config, ConfigDict) else config
     experiment = _read_group(Experiment(), given, "")
-    for key, value, rule in _broken_rules(experiment):
+    for key, value, rule in broken_rules(experiment):
         raise _error(key, value, rule)
     return experiment
 
@@ -137,8 +138,8 @@ def find_setting(key: str, value: Any) -> Setting:
     known = _known()
     if key in known:
         return known[key]
-    group, _, option = key.partition(".")
-    if option and group in known and known[group].kind is dict:
+    group, option = _group_of_options(key)
+    if group:
         if "." in option:
             raise _error(key, value, f"{group} holds plain options, as in {group}.{option.split('.')[0]}")
         return known[group]
@@ -192,6 +193,12 @@ def _known() -> Mapping[str, Setting]:
 def _kind(hint: Any) -> type:
     """The class behind an annotation: tuple for tuple[str, ...]."""
     return typing.get_origin(hint) or hint
+
+
+def _group_of_options(key: str) -> tuple[str, str]:
+    """`objective.clip_low` as ("objective", "clip_low") for a setting that holds options; else two empty texts."""
+    groups = (name for name, setting in _known().items() if setting.kind is dict and key.startswith(f"{name}."))
+    return next(((name, key.removeprefix(f"{name}.")) for name in groups), ("", ""))
 
 
 def _assignments(argv: list[str]) -> Iterator[tuple[str | None, str]]:
@@ -277,85 +284,3 @@ def _read_names(setting: Setting, value: Any) -> tuple[str, ...]:
         raise setting.error(value)
     names = (name.strip() for part in parts for name in part.split(","))
     return tuple(name for name in names if name)
-
-
-def _broken_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]]:
-    """What does not fit together, as (key, value, what is allowed)."""
-    yield from _broken_model_rules(experiment)
-    yield from _broken_task_rules(experiment)
-    rl, repeated = experiment.rl, len(set(experiment.compare)) < len(experiment.compare)
-    if rl.prompts % rl.minibatches:
-        yield "rl.minibatches", rl.minibatches, f"must divide rl.prompts = {rl.prompts}"
-    elif (rl.prompts // rl.minibatches) % rl.microbatches:
-        yield ("rl.microbatches", rl.microbatches,
-               f"must divide the {rl.prompts // rl.minibatches} prompts of a mini-batch (rl.prompts / rl.minibatches)")
-    if experiment.mode == "compare" and not experiment.compare:
-        yield "compare", experiment.compare, "mode compare needs names of algorithms, as in --config.compare=psr,nsr"
-    if repeated:
-        yield "compare", experiment.compare, "names an algorithm twice; each may come once"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment.name):
-        yield "name", experiment.name, "must be letters, digits, '.', '_' and '-', since it names a folder"
-    for key, text in (("algorithm", experiment.algorithm), ("workdir", experiment.workdir)):
-        if not text.strip():
-            yield key, text, "must not be empty"
-
-
-def _broken_model_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]]:
-    model = experiment.model
-    if model.heads % model.kv_heads:
-        yield "model.kv_heads", model.kv_heads, f"must divide model.heads = {model.heads}"
-    if model.head_dim % 2:
-        yield "model.head_dim", model.head_dim, "must be even, since rotary embeddings turn pairs of dimensions"
-    if not model.source.strip():
-        yield "model.source", model.source, "must be random, a GGUF file or package, a Hugging Face folder, or hf:NAME"
-    if model.precision.parameters == "int8" and not model.lora.rank:
-        yield ("model.precision.parameters", "int8", "cannot be trained; give adapters, as in model.lora.rank=16, or "
-               "use bfloat16")
-
-
-def _broken_math_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]]:
-    settings = experiment.task.math
-    if experiment.task.kind == "math":
-        for key in ("train", "held_out"):
-            if not getattr(settings, key):
-                yield f"task.math.{key}", getattr(settings, key), "must name at least one file or data set"
-    if settings.weights and len(settings.weights) != len(settings.train):
-        yield "task.math.weights", settings.weights, f"must be one for each of {len(settings.train)} training sources"
-    if len(set(settings.train)) < len(settings.train):
-        yield "task.math.train", settings.train, "names a source twice; give it a weight instead"
-    for weight in settings.weights:
-        if not re.fullmatch(r"\d{1,6}(\.\d+)?|\.\d+", weight) or float(weight) == 0:
-            yield "task.math.weights", settings.weights, f"must be numbers above 0, and {weight!r} is not"
-
-
-def _broken_task_rules(experiment: Experiment) -> Iterator[tuple[str, Any, str]]:
-    yield from _broken_math_rules(experiment)
-    countdown, arithmetic = experiment.task.countdown, experiment.task.arithmetic
-    if experiment.task.kind == "countdown":
-        # A step is `a op b = c`, five tokens, and an end-of-sequence token closes the answer.
-        needed = 5 * (countdown.numbers - 1) + 1
-        for key, value in (("rl.max_tokens", experiment.rl.max_tokens),
-                           ("evaluation.sampling.max_tokens", experiment.evaluation.sampling.max_tokens)):
-            if value < needed:
-                yield key, value, f"must be at least {needed}, the answer to {countdown.numbers} numbers"
-    if countdown.low > countdown.high:
-        yield "task.countdown.low", countdown.low, f"must be at most task.countdown.high = {countdown.high}"
-    if countdown.high > countdown.limit:
-        yield ("task.countdown.limit", countdown.limit,
-               f"must be at least task.countdown.high = {countdown.high}, since the numbers are values too")
-    operations = countdown.operations
-    if not operations or set(operations) - set("+-*/") or len(set(operations)) < len(operations):
-        yield "task.countdown.operations", operations, "must be some of + - * /, each at most once and without spaces"
-    code, seconds = experiment.task.code, experiment.verifier.seconds
-    if experiment.task.kind == "code" and not code.path.strip():
-        yield "task.code.path", code.path, "must name a file of problems, as in experiments/configs/code.py"
-    if experiment.task.kind == "code" and seconds < 2 * code.seconds + 5:
-        yield ("verifier.seconds", seconds, f"must be at least {2 * code.seconds + 5:g}, what a program of "
-               f"task.code.seconds = {code.seconds:g} may take on the clock and a little more")
-    if experiment.task.kind == "code" and experiment.verifier.memory < code.memory:
-        yield "verifier.memory", experiment.verifier.memory, f"must be at least task.code.memory = {code.memory}"
-    if experiment.verifier.function and not re.fullmatch(FUNCTION_NAME, experiment.verifier.function):
-        yield "verifier.function", experiment.verifier.function, "must be module:function, such as my_reward:score"
-    if arithmetic.digits_low > arithmetic.digits_high:
-        yield ("task.arithmetic.digits_low", arithmetic.digits_low,
-               f"must be at most task.arithmetic.digits_high = {arithmetic.digits_high}")

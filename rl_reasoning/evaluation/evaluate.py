@@ -69,9 +69,17 @@ def _summary(parts: Sequence[Rollouts], settings: Evaluation, seed: int) -> dict
         "pass_at_k": pass_at_k_summary(right[known], total[known], settings.samples, settings.bootstrap, seed),
         "unscorable_problems": int((~known).sum()),
         "right": right.tolist(), "total": total.tolist(),
+        **_facts(parts, settings.by),
         "entropy": surprise / sum(int(part.completions.lengths.sum()) for part in parts),
         **answer_statistics(parts),
     }
+
+
+def _facts(parts: Sequence[Rollouts], by: str) -> dict[str, Any]:
+    """What each problem is counted under in the table of accuracy by a fact of the problems."""
+    if not by:
+        return {}
+    return {"by": by, "groups": [str(problem.metadata[by]) for part in parts for problem in part.problems]}
 
 
 def answer_statistics(parts: Sequence[Rollouts]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.report import write_report
 from rl_reasoning.reporting.results import base_of, collect, final_of
 from rl_reasoning.reporting.run_folder import RunFolder, new_folder
-from rl_reasoning.reporting.table import evaluation_table, summary_sentence
+from rl_reasoning.reporting.table import breakdown_table, evaluation_table, summary_sentence
 from rl_reasoning.reporting.writers import MetricWriter
 from rl_reasoning.rollouts import NothingScored
 from rl_reasoning.tasks.pool import PoolError
@@ -52,6 +52,8 @@ def run_experiment(experiment: Experiment) -> int:
     write_report(report, folders, experiment.name)
     results = collect(folders)
     say(evaluation_table(results), file=sys.stdout)
+    if experiment.evaluation.by:
+        say(breakdown_table(results), file=sys.stdout)
     for result in final_of(results):
         say(summary_sentence(base_of(results), result), file=sys.stdout)
     say(f"report: {report}", file=sys.stdout)

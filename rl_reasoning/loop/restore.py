@@ -16,23 +16,30 @@ from rl_reasoning.training import checkpoints
 def restore(run: Path, step: int | None = None) -> tuple[Lab, Parameters]:
     """The lab of a run and its policy's parameters, adapters included, as they were after a step.
 
-    Args: step: None is the last that was kept.
+    Args: step: None is the last that was kept, 0 the base.
     Raises:
-      FileNotFoundError: no such run or step, or the base that its adapters need is not kept any more.
+      FileNotFoundError: no such run or step, or the base is needed and not kept any more.
       ConfigError: settings that this version cannot run, or a model that cannot be read.
     """
     lab = build(edge.read_experiment(read_json(run / "config.json").get("config", {})))
     lab.verifier.close()  # nothing is verified here
+    if step == 0 or (step is None and lab.experiment.rl.steps == 0):
+        return lab, _kept_base(lab)
     path = _checkpoint(run, step)
     trained = checkpoints.restore(path, lab.policy.config)
     if lab.policy.config.lora is None:
         return lab, trained
-    kept = base_path(lab.experiment)
-    if lab.experiment.model.source == "random" and not kept.exists():
-        raise FileNotFoundError(f"the adapters in {path} need the base in {kept}, which is not there; start in the "
-                                "folder that the run was started in")
-    _, frozen = lora.split(lab.policy.config, base(lab))
+    _, frozen = lora.split(lab.policy.config, _kept_base(lab))
     return lab, lora.join(trained, frozen)
+
+
+def _kept_base(lab: Lab) -> Parameters:
+    """The base; it is not trained again where it was trained once and cannot be found."""
+    kept, trained = base_path(lab.experiment), lab.experiment.warm_start
+    if lab.experiment.model.source == "random" and trained.steps + trained.refine_steps and not kept.exists():
+        raise FileNotFoundError(f"the base that this run needs is not in {kept}; start in the folder that the run was "
+                                "started in")
+    return base(lab)
 
 
 def export_run(run: Path, out: Path, *, step: int | None = None, dtype: str = "float32",

@@ -18,12 +18,14 @@ from rl_reasoning.models.architecture import DecoderConfig, LoRA, Precision
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.reporting.console import say
 from rl_reasoning.rollouts import Policy, longest_prompt
-from rl_reasoning.tasks import Task
+from rl_reasoning.tasks import Language, Task
 from rl_reasoning.tasks.arithmetic import Arithmetic
 from rl_reasoning.tasks.code.sandbox import LEVELS, SandboxError
 from rl_reasoning.tasks.code.task import Code
 from rl_reasoning.tasks.countdown import Countdown
+from rl_reasoning.tasks.gym import Gym
 from rl_reasoning.tasks.maths.task import Math
+from rl_reasoning.tasks.planning import worlds
 from rl_reasoning.tasks.pool import InProcess, PoolError, Verifier, VerifierPool
 from rl_reasoning.tokenizers import Tokenizer
 from rl_reasoning.tokenizers.chat import FORMATS
@@ -66,6 +68,7 @@ def build(experiment: Experiment) -> Lab:
         evaluation = experiment.evaluation
         held_out = task.held_out_problems(evaluation.first + evaluation.problems, seed=0)[evaluation.first:]
         train = task.train_problems()
+        _check_facts(held_out, evaluation.by)
         room = longest_prompt(tokenizer, [*train, *held_out])
         _check_room(experiment, config, room)
         verifier = make_verifier(task, experiment.verifier)
@@ -74,10 +77,19 @@ def build(experiment: Experiment) -> Lab:
     return Lab(experiment, task, Policy(config, tokenizer, room), verifier, train, held_out, first, data)
 
 
+def _check_facts(problems: Sequence[Problem], name: str) -> None:
+    """Raises ConfigError when the evaluation is to be broken down by what some problem does not have."""
+    known = set.intersection(*(set(problem.metadata) for problem in problems))
+    if name and name not in known:
+        raise ConfigError(f"config.evaluation.by = {name!r}: must be a fact that every held-out problem has; there "
+                          f"are {', '.join(sorted(known)) or 'none'}")
+
+
 def _task(experiment: Experiment) -> Task:
     """The task without what it reads from files."""
     settings = experiment.task
-    kinds = {"countdown": Countdown, "arithmetic": Arithmetic, "math": Math, "code": make_code}
+    kinds = {"countdown": Countdown, "arithmetic": Arithmetic, "math": Math, "code": make_code, "path": worlds.path,
+             "blocksworld": worlds.blocksworld, "gym": Gym}
     return kinds[settings.kind](getattr(settings, settings.kind))
 
 
@@ -109,10 +121,13 @@ def make_verifier(task: Task, settings: VerifierSettings) -> Verifier:
 
 def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer, Callable[[], Parameters]]:
     """The decoder, its tokenizer, and what makes its first parameters, which have no adapters yet."""
-    settings = experiment.model
+    settings, warm_start = experiment.model, experiment.warm_start
     if settings.source != "random":
+        if warm_start.steps + warm_start.refine_steps and not isinstance(task, Language):
+            raise ConfigError(f"warm_start.steps={warm_start.steps} and refine_steps={warm_start.refine_steps} must be "
+                              f"0: task.kind={task.name!r} has no traces to train on")
         return _pretrained(experiment)
-    if not isinstance(task, Countdown):
+    if not isinstance(task, Language):
         raise ConfigError(f"model.source='random' has no words for task.kind={task.name!r}: give a pre-trained model, "
                           "as in experiments/configs/smollm2.py")
     tokenizer = task.tokenizer()

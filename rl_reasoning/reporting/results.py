@@ -38,6 +38,8 @@ class Result:
       per_problem: [S, P, K] Pass@k.
       interval: mean and 95 % interval over problems, and over seeds where there are several, each [K].
       means: the evaluation's other numbers, each the mean over the seeds that have it.
+      by: the fact of the problems that accuracy is broken down by; empty for none.
+      groups: [P] each problem's value of it; empty for none.
     """
 
     name: str
@@ -49,6 +51,8 @@ class Result:
     per_problem: np.ndarray
     interval: Interval
     means: dict[str, float]
+    by: str = ""
+    groups: tuple[str, ...] = ()
 
     def at(self, k: int) -> tuple[float, float, float]:
         """Mean, low and high of Pass@k, as shares."""
@@ -78,6 +82,16 @@ class Change:
         """Whether the interval at k leaves zero out."""
         _, low, high = self.at(k)
         return not low <= 0.0 <= high
+
+
+def by_group(result: Result) -> dict[str, tuple[int, float, float, float]]:
+    """{value: (problems, mean, low, high)} of Pass@1 with 95 % intervals, numbers in their order before texts."""
+    groups, found = np.asarray(result.groups), {}
+    for value in sorted(set(result.groups), key=_number_first):
+        chosen = result.per_problem[:, groups == value, :1]
+        low, high = bootstrap_interval(chosen, _RESAMPLES, seed=0)
+        found[value] = (chosen.shape[1], float(chosen.mean()), float(low[0]), float(high[0]))
+    return found
 
 
 def display_name(algorithm: str) -> str:
@@ -173,7 +187,17 @@ def _result(name: str, sources: Sequence[Source]) -> Result:
         per_problem,
         _interval(records, per_problem, ks),
         _means(records),
+        first.get("by", ""),
+        tuple(group for group, kept in zip(first.get("groups", ()), known, strict=False) if kept),
     )
+
+
+def _number_first(value: str) -> tuple[int, float, str]:
+    """A key that sorts "2" before "10", and both before "hard"."""
+    try:
+        return 0, float(value), value
+    except ValueError:
+        return 1, 0.0, value
 
 
 def _algorithm(folder: RunFolder, config: Mapping[str, Any]) -> str:

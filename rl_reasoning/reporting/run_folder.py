@@ -135,8 +135,9 @@ class RunFolder:
         Args:
           summary: {"label": "base" | "step_0070", "algorithm", "seed", "step", "problems": P, "samples": n,
             "pass_at_k": {"1": [mean, low, high], ...}, "right": [P], "total": [P], "entropy", "length",
-            "format", "accuracy_given_format", "truncated", "unscorable"}. "problem_set" is added: a hash of
-            the problems' ids in order, by which readers know that two evaluations can be paired.
+            "format", "accuracy_given_format", "truncated", "unscorable"}, and where accuracy is broken down by a
+            fact of the problems, its name and each problem's value {"by", "groups": [P]}. "problem_set" is added: a
+            hash of the problems' ids in order, by which readers know that two evaluations can be paired.
           samples: one mapping an answer, problem by problem: {"problem", "sample", "prompt", "text", "answer",
             "outcome", "reward", "reason", "logprob", "length", "stop_reason": "eos" | "length"}.
         """

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from rl_reasoning.reporting.results import Change, Result, base_of, difference
+from rl_reasoning.reporting.results import Change, Result, base_of, by_group, difference
 
 WIDTH = 120
 
@@ -23,6 +23,32 @@ def evaluation_table(results: Sequence[Result], markdown: bool = False) -> str:
     if markdown:
         titles = [f"**{title}**\n" for title in titles]
     return f"{titles[0]}\n{lay_out(means)}\n\n{titles[1]}\n{lay_out(intervals)}\n"
+
+
+def breakdown_table(results: Sequence[Result]) -> str:
+    """Pass@1 by the fact of the problems that the evaluation names, with 95 % intervals; "" where none is named."""
+    shown = [each for each in results if each.by]
+    if not shown:
+        return ""
+    title = f"Pass@1 by {shown[0].by} in percent, with 95 % intervals over problems"
+    return f"{title}\n{_plain(breakdown_rows(shown))}\n"
+
+
+def breakdown_rows(results: Sequence[Result]) -> list[list[str]]:
+    """A head and a row a result: a column for each value of the fact, headed with how many problems have it."""
+    counts = {value: row[0] for each in results for value, row in by_group(each).items()}
+    rows = [[results[0].by, *(f"{value} ({count} problems)" for value, count in counts.items())]]
+    for each in results:
+        found = by_group(each)
+        rows.append([row_name(each), *(_group_cell(found.get(value)) for value in counts)])
+    return rows
+
+
+def _group_cell(row: tuple[int, float, float, float] | None) -> str:
+    if row is None:
+        return "-"
+    mean, low, high = (percent(share) for share in row[1:])
+    return f"{mean} [{low}, {high}]"
 
 
 def summary_sentence(before: Result, after: Result, report: str | None = None) -> str:

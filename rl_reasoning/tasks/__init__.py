@@ -1,8 +1,10 @@
 """Problems and their verifiers. Plain Python, no jax: a verifier process must start in milliseconds."""
 
+import random
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from rl_reasoning.tokenizers.symbols import SymbolTokenizer
 from rl_reasoning.types import Outcome, Problem, Verdict
 
 Verify = Callable[[Problem, str], Verdict]
@@ -29,6 +31,25 @@ class Task(Protocol):
 
     def verify(self, problem: Problem, text: str) -> Verdict:
         """A verdict on any text whatever."""
+        ...
+
+
+@runtime_checkable
+class Language(Task, Protocol):
+    """A task in a small language of its own, in which a policy can be trained from nothing.
+
+    Attributes:
+      longest_answer: tokens of the longest trace's answer with its end of sequence.
+    """
+
+    longest_answer: int
+
+    def tokenizer(self) -> SymbolTokenizer:
+        """One token a word of the language."""
+        ...
+
+    def traces(self, rng: random.Random, count: int, wrong: float) -> list[tuple[str, str]]:
+        """(prompt, answer) pairs for a warm start, a share of them `wrong`, none of a held-out problem."""
         ...
 
 

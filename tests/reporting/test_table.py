@@ -1,9 +1,20 @@
 """Tables and the sentence: golden text from known counts."""
 
+import numpy as np
 import pytest
 
-from rl_reasoning.reporting.results import collect
-from rl_reasoning.reporting.table import WIDTH, evaluation_table, key_ks, percent, points, summary_sentence
+from rl_reasoning.evaluation.pass_at_k import bootstrap_interval
+from rl_reasoning.reporting.report import write_report
+from rl_reasoning.reporting.results import by_group, collect
+from rl_reasoning.reporting.table import (
+    WIDTH,
+    breakdown_table,
+    evaluation_table,
+    key_ks,
+    percent,
+    points,
+    summary_sentence,
+)
 
 
 def test_plain_table(make_run):
@@ -31,6 +42,39 @@ def test_markdown_table(make_run):
     assert lines[2] == "| k | 1 | 2 | 4 | 8 | entropy | length |"
     assert lines[3] == "| :-- | --: | --: | --: | --: | --: | --: |"
     assert lines[4] == "| Base | 43.8 | 57.7 | 71.2 | 83.3 | 0.300 | 5.0 |"
+
+
+@pytest.fixture(name="by_degree")
+def results_by_degree(make_run):
+    """One run whose problems, of which the first has no verdict at all, have degrees; and its results."""
+    folder = make_run()
+    for record in folder.evaluations():
+        facts = {"by": "degree", "groups": ["2", "10", "2", "2", "none", "10"]}
+        counts = {"right": [0, *record["right"][1:]], "total": [0, *record["total"][1:]]}
+        folder.write_evaluation({**record, **facts, **counts}, [])
+    return folder, collect([folder])
+
+
+def test_accuracy_by_a_fact_of_the_problems(by_degree):
+    """The base answers 1, 2, 4, 6 and 8 of 8 to the problems of degrees 10, 2, 2, none and 10."""
+    _, (base, final) = by_degree
+    found = by_group(base)
+    assert list(found) == ["2", "10", "none"]
+    low, high = (float(end[0]) for end in bootstrap_interval(np.array([[2 / 8], [4 / 8]]), 1000, seed=0))
+    assert found["2"] == (2, 0.375, low, high)
+    assert [row[:2] for row in found.values()] == [(2, 0.375), (2, 0.5625), (1, 0.75)]
+    lines = breakdown_table([base, final]).splitlines()
+    assert lines[0] == "Pass@1 by degree in percent, with 95 % intervals over problems"
+    assert " ".join(lines[1].split()) == "degree 2 (2 problems) 10 (2 problems) none (1 problems)"
+    assert lines[3].split()[:3] == ["Base", "37.5", f"[{percent(low)},"]
+
+
+def test_the_report_shows_accuracy_by_a_fact_only_where_one_is_named(by_degree, make_run, tmp_path):
+    folder, _ = by_degree
+    assert "Pass@1 by degree" in write_report(tmp_path / "with.html", [folder], "x").read_text()
+    plain = make_run(seed=3)
+    assert breakdown_table(collect([plain])) == ""
+    assert "Pass@1 by" not in write_report(tmp_path / "without.html", [plain], "x").read_text()
 
 
 def test_sentence_gives_both_ends_and_their_intervals(make_run):

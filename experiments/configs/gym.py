@@ -1,0 +1,79 @@
+"""Problems of any generator of reasoning-gym, scored by its own rules: SmolLM2-135M-Instruct, five steps.
+
+    pip install -e '.[lm]'
+    python scripts/fetch_smollm2.py                                  # once; 98 MB
+    python experiments/run.py --config=experiments/configs/gym.py
+    python experiments/run.py --config=experiments/configs/gym.py --config.task.gym.name=number_sorting
+    python experiments/run.py --config=experiments/configs/gym.py --config.task.gym.level=2
+
+`task.gym.name` is one of the package's generators, `task.gym.options.NAME=VALUE` one of that generator's own options
+(they win over the level), `task.gym.level` a level of its curriculum. Scores between 0 and 1 are rewards, so the
+algorithm must be defined on them, as grpo is.
+
+Hardware: two CPU cores and 8 GB of memory show that it works; they do not suffice to learn much.
+
+Presets after the colon: smoke, every stage with a handful of answers; list, the algorithms.
+"""
+
+from ml_collections import ConfigDict
+
+from rl_reasoning import edge
+from rl_reasoning.config import Experiment
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """The settings of one preset."""
+    config = edge.to_config_dict(Experiment())
+    config.name = "gym"
+
+    # Short arithmetic, so that a small model is right now and then.
+    config.task.kind = "gym"
+    config.task.gym.name = "basic_arithmetic"
+    config.task.gym.options = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 2}
+    config.task.gym.size = 512
+
+    # The policy: the file says its own sizes, and its weights are the base as they are.
+    config.model.source = "smollm2-135m"
+    config.warm_start.steps = 0
+    config.warm_start.refine_steps = 0
+
+    config.algorithm = "grpo"
+    config.rl.steps = 5
+    config.rl.prompts = 4
+    config.rl.samples = 8
+    config.rl.minibatches = 1
+    config.rl.max_tokens = 64
+    config.rl.remat = True
+    config.rl.optimizer.learning_rate = 1e-5
+    config.rl.optimizer.warmup = 0
+
+    config.evaluation.problems = 32
+    config.evaluation.samples = 8
+    config.evaluation.batch = 32
+    config.evaluation.sampling.max_tokens = 64
+
+    edge.choose_preset(preset, PRESETS)(config)
+    return config
+
+
+def smoke(config: ConfigDict) -> None:
+    """Every stage with a handful of answers: shows that all of it runs, and nothing about learning."""
+    config.name += "-smoke"
+    config.task.gym.size = 16
+    config.rl.steps = 1
+    config.rl.prompts = 2
+    config.rl.samples = 4
+    config.rl.max_tokens = 16
+    config.evaluation.problems = 2
+    config.evaluation.samples = 4
+    config.evaluation.batch = 8
+    config.evaluation.bootstrap = 100
+    config.evaluation.sampling.max_tokens = 16
+
+
+def list_algorithms(config: ConfigDict) -> None:
+    """Prints the algorithms and runs nothing."""
+    config.mode = "list"
+
+
+PRESETS = {"": lambda config: None, "smoke": smoke, "list": list_algorithms}
