@@ -10,7 +10,11 @@ of half the pairs of nodes, and asked for a path of the other half. The table at
 degree, which says how much of its plan the training paths have shown: 0 when they show the source on the way to the
 target, 1 when they show that of a next node, 2 and more when reachability must be chained.
 
-Hardware: any machine with a CPU; minutes on two cores.
+Hardware: any machine with a CPU; the default took 8 minutes on two busy cores.
+
+Expected, on all 1,189 held-out pairs of the default's graph, in percent with 95 % intervals: likeliest answers
+(evaluation.sampling.temperature=0.0) at degree 0, 1 and 2: 99.0 (98.3 to 99.6), 97.0 (94.8 to 98.8) and 83.9 (71.0 to
+93.5, of 31 pairs); answers drawn at temperature 1: 95.3, 88.9 and 66.1.
 
 Presets after the colon: rl, then reinforcement learning on the training pairs; blocksworld, four blocks in 73 states;
 smoke and smoke_blocksworld, every stage at toy size; list, the algorithms.

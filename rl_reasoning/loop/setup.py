@@ -123,10 +123,11 @@ def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer
     """The decoder, its tokenizer, and what makes its first parameters, which have no adapters yet."""
     settings, warm_start = experiment.model, experiment.warm_start
     if settings.source != "random":
+        read = _pretrained(experiment)
         if warm_start.steps + warm_start.refine_steps and not isinstance(task, Language):
             raise ConfigError(f"warm_start.steps={warm_start.steps} and refine_steps={warm_start.refine_steps} must be "
                               f"0: task.kind={task.name!r} has no traces to train on")
-        return _pretrained(experiment)
+        return read
     if not isinstance(task, Language):
         raise ConfigError(f"model.source='random' has no words for task.kind={task.name!r}: give a pre-trained model, "
                           "as in experiments/configs/smollm2.py")
