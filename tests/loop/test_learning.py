@@ -11,6 +11,9 @@ from rl_reasoning.loop.reinforce import begin, make_trainer, train_step
 
 SEEDS = (0, 1, 2)
 QUICK = ("nsr", "w_reinforce", "grpo", "ppo")
+# Its greedy baseline is no average, so that a control collapses on one arm in most runs: more of them tell chance from
+# learning (over 12 seeds 3 collapsed on the paid arm and 9 on the other).
+CONTROL_SEEDS = {"remax": range(8)}
 BEST_OF_N = "grpo_passk"  # stops teaching once two answers of a group are right, so it has a test of its own
 NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
          for name in ALGORITHMS if name != BEST_OF_N]
@@ -42,7 +45,8 @@ def test_solves_a_bandit_and_learns_nothing_from_shuffled_rewards(name):
                            name)
     solved = [np.mean(learn(with_seed(trainer, seed))[-5:]) for seed in SEEDS]
     assert min(solved) >= 0.95
-    control = [np.mean(learn(with_seed(shuffled(trainer), seed))[-5:]) for seed in SEEDS]
+    control = [np.mean(learn(with_seed(shuffled(trainer), seed))[-5:])
+               for seed in CONTROL_SEEDS.get(name, SEEDS)]
     # Without a baseline a control may collapse on either arm by chance; what it must not do is prefer the paid one.
     assert np.mean(control) < 0.6
 
