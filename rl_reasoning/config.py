@@ -211,6 +211,11 @@ class WarmStart:
     optimizer: Optimizer = dataclasses.field(default_factory=lambda: Optimizer(
         learning_rate=2e-3, warmup=50, decay_to=0.1, beta2=0.98, weight_decay=0.01))
 
+    @property
+    def updates(self) -> int:
+        """Of both phases; 0 has no warm start."""
+        return self.steps + self.refine_steps
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:

@@ -14,7 +14,7 @@ import re
 import traceback
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from absl import flags
@@ -160,6 +160,20 @@ def choose_preset(name: str, presets: Mapping[str, Any]) -> Any:
         hint = f"; did you mean {near[0]}?" if near else ""
         raise _error("", name, f"no such preset; there are {', '.join(filter(None, presets))}{hint}") from None
     return presets[name]
+
+
+def apply_preset(config: ConfigDict, name: str, presets: Mapping[str, Callable[[ConfigDict], None]]) -> None:
+    """Changes a config by one of its file's presets.
+
+    Every file has two beside its own: "" changes nothing, and list prints the algorithms and runs nothing.
+
+    Raises:
+      ConfigError: see `choose_preset`.
+    """
+    def list_algorithms(config: ConfigDict) -> None:
+        config.mode = "list"
+
+    choose_preset(name, {"": lambda config: None, **presets, "list": list_algorithms})(config)
 
 
 def describe() -> str:

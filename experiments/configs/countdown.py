@@ -55,7 +55,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.evaluation.problems = 128
     config.evaluation.samples = 256
 
-    edge.choose_preset(preset, PRESETS)(config)
+    edge.apply_preset(config, preset, PRESETS)
     return config
 
 
@@ -115,10 +115,4 @@ def smoke_compare(config: ConfigDict) -> None:
     config.compare = ("base", "nsr", "ppo")
 
 
-def list_algorithms(config: ConfigDict) -> None:
-    """Prints the algorithms and runs nothing."""
-    config.mode = "list"
-
-
-PRESETS = {"": lambda config: None, "compare": compare, "every": every, "smoke": smoke,
-           "smoke_compare": smoke_compare, "list": list_algorithms}
+PRESETS = {"compare": compare, "every": every, "smoke": smoke, "smoke_compare": smoke_compare}

@@ -51,7 +51,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.evaluation.batch = 256
     config.evaluation.sampling.max_tokens = 32
 
-    edge.choose_preset(preset, PRESETS)(config)
+    edge.apply_preset(config, preset, PRESETS)
     return config
 
 
@@ -70,9 +70,4 @@ def smoke(config: ConfigDict) -> None:
     config.evaluation.sampling.max_tokens = 8
 
 
-def list_algorithms(config: ConfigDict) -> None:
-    """Prints the algorithms and runs nothing."""
-    config.mode = "list"
-
-
-PRESETS = {"": lambda config: None, "smoke": smoke, "list": list_algorithms}
+PRESETS = {"smoke": smoke}

@@ -57,7 +57,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.evaluation.sampling.max_tokens = 24
     config.evaluation.by = "degree"
 
-    edge.choose_preset(preset, PRESETS)(config)
+    edge.apply_preset(config, preset, PRESETS)
     return config
 
 
@@ -110,10 +110,5 @@ def smoke_blocksworld(config: ConfigDict) -> None:
     smoke(config)
 
 
-def list_algorithms(config: ConfigDict) -> None:
-    """Prints the algorithms and runs nothing."""
-    config.mode = "list"
-
-
-PRESETS = {"": lambda config: None, "rl": rl, "blocksworld": blocksworld, "smoke": smoke,
-           "smoke_blocksworld": smoke_blocksworld, "list": list_algorithms}
+PRESETS = {"rl": rl, "blocksworld": blocksworld, "smoke": smoke,
+           "smoke_blocksworld": smoke_blocksworld}

@@ -55,7 +55,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.evaluation.sampling.temperature = 1.0
     config.evaluation.sampling.max_tokens = 24
 
-    edge.choose_preset(preset, PRESETS)(config)
+    edge.apply_preset(config, preset, PRESETS)
     return config
 
 
@@ -71,9 +71,4 @@ def smoke(config: ConfigDict) -> None:
     config.evaluation.bootstrap = 100
 
 
-def list_algorithms(config: ConfigDict) -> None:
-    """Prints the algorithms and runs nothing."""
-    config.mode = "list"
-
-
-PRESETS = {"": lambda config: None, "smoke": smoke, "list": list_algorithms}
+PRESETS = {"smoke": smoke}

@@ -1,7 +1,6 @@
 """From scored answers to the arrays of the updates: rewards to advantages, answers to packed mini-batches."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 
 import jax
@@ -92,9 +91,13 @@ class Learner:
 
     def _scored(self, answers: Answers, parameters: dict[str, Parameters], reference: Parameters | None) -> Answers:
         """The answers with all that a forward pass before the updates can say, where anything reads it."""
-        algorithm, batch = self.algorithm, self.whole(answers)
-        real, extras = batch.lengths > 0, {}
-        if algorithm.critic or algorithm.mismatch.on or "sum_pi_squared" in algorithm.needs:
+        algorithm, extras = self.algorithm, {}
+        scored = algorithm.critic or algorithm.mismatch.on or "sum_pi_squared" in algorithm.needs
+        if not scored and reference is None:
+            return answers
+        batch = self.whole(answers)
+        real = batch.lengths > 0
+        if scored:
             scores = jax.tree.map(lambda x: np.asarray(x)[real], self.score(parameters, batch))
             extras |= {"values": scores.values, "collision": scores.collision, "own_logprobs": scores.logp}
         if reference is not None:
@@ -138,7 +141,7 @@ class Learner:
 def make_learner(algorithm: Algorithm, rl: RL, length: int, score: Score) -> Learner:
     """Compiles nothing yet: functions are compiled at their first call."""
     return Learner(algorithm, rl, length, score, jax.jit(algorithm.advantage),
-                   jax.jit(functools.partial(algorithm.mismatch.corrections)))
+                   jax.jit(algorithm.mismatch.corrections))
 
 
 def next_kl_coefficient(algorithm: Algorithm, coefficient: float, kl: float, answers: int) -> float:

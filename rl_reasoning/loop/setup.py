@@ -124,7 +124,7 @@ def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer
     settings, warm_start = experiment.model, experiment.warm_start
     if settings.source != "random":
         read = _pretrained(experiment)
-        if warm_start.steps + warm_start.refine_steps and not isinstance(task, Language):
+        if warm_start.updates and not isinstance(task, Language):
             raise ConfigError(f"warm_start.steps={warm_start.steps} and refine_steps={warm_start.refine_steps} must be "
                               f"0: task.kind={task.name!r} has no traces to train on")
         return read
@@ -154,8 +154,8 @@ def _pretrained(experiment: Experiment) -> tuple[DecoderConfig, Tokenizer, Calla
     if settings.prompt != "template":
         tokenizer = tokenizer.with_template(FORMATS[settings.prompt])
     config = _typed(settings, config)
-    warm = experiment.warm_start.steps + experiment.warm_start.refine_steps
-    return config, tokenizer, functools.partial(_weights, read, path, config.plain() if warm else config)
+    first = config.plain() if experiment.warm_start.updates else config
+    return config, tokenizer, functools.partial(_weights, read, path, first)
 
 
 def _weights(read: Callable[[Path, DecoderConfig], Parameters], path: Path, config: DecoderConfig) -> Parameters:

@@ -33,8 +33,7 @@ def base(lab: Lab) -> Parameters:
 
 def _plain_base(lab: Lab) -> Parameters:
     """The base without adapters: kept from an earlier run, or trained now."""
-    settings = lab.experiment.warm_start
-    if settings.steps + settings.refine_steps == 0:
+    if lab.experiment.warm_start.updates == 0:
         return lab.first()
     folder = base_path(lab.experiment)
     weights = folder / "checkpoint"
@@ -64,7 +63,7 @@ def base_key(experiment: Experiment) -> str:
 def _train(lab: Lab, folder: RunFolder) -> Parameters:
     settings, config = lab.experiment.warm_start, lab.policy.config.plain()
     folder.write_config(lab.experiment, command=["warm start"])
-    total = settings.steps + settings.refine_steps
+    total = settings.updates
     optimizer = optim.adamw(settings.optimizer, total)
     # With an advantage of 1 everywhere REINFORCE is maximum likelihood.
     objective = Objective(losses.reinforce, "token_mean", lab.task.longest_answer)

@@ -8,17 +8,14 @@ other at log(1 - p), so that the log-softmax is log p and its derivative with re
 """
 
 import contextlib
-import inspect
-import json
-import sys
 from collections import defaultdict
 from importlib.metadata import version
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import torch
 import trl
+from runner import run
 from trl.experimental.cpo import CPOTrainer
 from trl.experimental.gmpo import GMPOTrainer
 from trl.experimental.orpo import ORPOTrainer
@@ -249,25 +246,5 @@ CASES = {
 }
 
 
-def place(function):
-    function = inspect.unwrap(function)
-    file = Path(inspect.getsourcefile(function)).relative_to(Path(trl.__file__).parents[1])
-    return f"{file}:{inspect.getsourcelines(function)[1]}"
-
-
-def main(source, target):
-    cases = json.loads((source / "cases.json").read_text())
-    for path in sorted(source.glob("*.npz")):
-        inputs = dict(np.load(path, allow_pickle=False))
-        found = {}
-        for key, case in cases.items():
-            outputs = CASES[case["function"]][0](inputs, case["settings"])
-            found |= {f"{key}|{name}": value for name, value in outputs.items()}
-        np.savez(target / path.name, **found)
-    (target / "about.json").write_text(json.dumps({
-        "versions": {name: version(name) for name in ("trl", "torch", "transformers")},
-        "places": {name: place(function) for name, (_, function) in CASES.items()}}))
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    run(CASES, trl, {name: version(name) for name in ("trl", "torch", "transformers")})

@@ -6,17 +6,14 @@ The model returns logits over two tokens: the token in question at log p and the
 log-softmax is log p and its derivative with respect to log p is 1. tunix casts to float32.
 """
 
-import inspect
-import json
-import sys
 from importlib.metadata import version
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tunix
 from flax import nnx
+from runner import run
 from tunix.rl import algo_core, common
 from tunix.rl.grpo.dapo_learner import DAPOConfig, reward_shaping
 from tunix.rl.grpo.drgrpo_learner import DrGRPOConfig
@@ -150,25 +147,5 @@ CASES = {
 }
 
 
-def place(function):
-    function = inspect.unwrap(function)
-    file = Path(inspect.getsourcefile(function)).relative_to(Path(tunix.__file__).parents[1])
-    return f"{file}:{inspect.getsourcelines(function)[1]}"
-
-
-def main(source, target):
-    cases = json.loads((source / "cases.json").read_text())
-    for path in sorted(source.glob("*.npz")):
-        inputs = dict(np.load(path, allow_pickle=False))
-        found = {}
-        for key, case in cases.items():
-            outputs = CASES[case["function"]][0](inputs, case["settings"])
-            found |= {f"{key}|{name}": value for name, value in outputs.items()}
-        np.savez(target / path.name, **found)
-    (target / "about.json").write_text(json.dumps({
-        "versions": {"tunix": version("google-tunix"), "jax": jax.__version__, "flax": version("flax")},
-        "places": {name: place(function) for name, (_, function) in CASES.items()}}))
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    run(CASES, tunix, {"tunix": version("google-tunix"), "jax": jax.__version__, "flax": version("flax")})
