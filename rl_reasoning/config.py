@@ -201,8 +201,11 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True)
 class WarmStart:
-    """Supervised training of the base on random valid traces, some with a wrong target."""
+    """Supervised training of the base: on random valid traces, some with a wrong target, or on text."""
 
+    text: tuple[str, ...] = setting((), doc="train on these instead of traces: .txt files, or sources as of task.math "
+                                    "whose rows have a column text")
+    window: int = setting(128, low=2, doc="tokens of a piece of text; with text, batch counts pieces")
     steps: int = setting(600, low=0, doc="updates at the first share of wrong targets; 0 keeps the weights as they are")
     batch: int = setting(256, low=1, doc="traces an update")
     wrong: float = setting(0.5, low=0.0, high=1.0, doc="share of traces whose target is shuffled, first phase")

@@ -35,8 +35,8 @@ def restore(run: Path, step: int | None = None) -> tuple[Lab, Parameters]:
 
 def _kept_base(lab: Lab) -> Parameters:
     """The base; it is not trained again where it was trained once and cannot be found."""
-    kept, trained = base_path(lab.experiment), lab.experiment.warm_start
-    if lab.experiment.model.source == "random" and trained.updates and not kept.exists():
+    kept = base_path(lab.experiment)
+    if lab.experiment.warm_start.updates and not kept.exists():
         raise FileNotFoundError(f"the base that this run needs is not in {kept}; start in the folder that the run was "
                                 "started in")
     return base(lab)

@@ -11,6 +11,7 @@ from rl_reasoning import keys
 from rl_reasoning.config import Code as CodeSettings
 from rl_reasoning.config import Experiment, Model
 from rl_reasoning.config import Verifier as VerifierSettings
+from rl_reasoning.data import text
 from rl_reasoning.data.maths import DataReport, load_maths
 from rl_reasoning.edge import ConfigError
 from rl_reasoning.models import decoder
@@ -60,6 +61,7 @@ def build(experiment: Experiment) -> Lab:
       ConfigError: settings that do not fit together, or a model that cannot be read.
     """
     try:
+        text.digest(experiment.warm_start.text)  # a file that is not there is named now
         task = _task(experiment)
         config, tokenizer, first = _model(experiment, task)
         data = None
@@ -124,9 +126,9 @@ def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer
     settings, warm_start = experiment.model, experiment.warm_start
     if settings.source != "random":
         read = _pretrained(experiment)
-        if warm_start.updates and not isinstance(task, Language):
+        if warm_start.updates and not warm_start.text and not isinstance(task, Language):
             raise ConfigError(f"warm_start.steps={warm_start.steps} and refine_steps={warm_start.refine_steps} must be "
-                              f"0: task.kind={task.name!r} has no traces to train on")
+                              f"0: task.kind={task.name!r} has no traces to train on; or give warm_start.text")
         return read
     if not isinstance(task, Language):
         raise ConfigError(f"model.source='random' has no words for task.kind={task.name!r}: give a pre-trained model, "
@@ -182,6 +184,9 @@ def _check_room(experiment: Experiment, config: DecoderConfig, prompt: int) -> N
     if longest > config.context:
         raise ValueError(f"the longest prompt has {prompt} tokens, which makes {longest} with an answer; the model was "
                          f"made for {config.context}: lower rl.max_tokens or evaluation.sampling.max_tokens")
+    if experiment.warm_start.text and experiment.warm_start.window > config.context:
+        raise ValueError(f"warm_start.window={experiment.warm_start.window}: the model was made for {config.context} "
+                         "tokens; give at most that")
     row = experiment.rl.row_length
     if row and row < prompt + experiment.rl.max_tokens:
         raise ValueError(f"rl.row_length={row}: the longest prompt with an answer has up to "

@@ -1,4 +1,4 @@
-"""The base: a policy trained on random traces, once, and kept under a name made of everything that made it."""
+"""The base: a policy trained on traces or text, once, and kept under a name made of everything that made it."""
 
 import dataclasses
 import hashlib
@@ -12,6 +12,8 @@ import numpy as np
 
 from rl_reasoning import keys, losses, optim
 from rl_reasoning.config import Experiment, WarmStart
+from rl_reasoning.data import text
+from rl_reasoning.edge import ConfigError
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.losses.objective import Objective
 from rl_reasoning.models import lora
@@ -57,21 +59,24 @@ def base_key(experiment: Experiment) -> str:
     model = {name: value for name, value in dataclasses.asdict(experiment.model).items() if name != "lora"}
     made_by = {"recipe": RECIPE, "seed": experiment.seed, "task": dataclasses.asdict(experiment.task),
                "model": model, "warm_start": dataclasses.asdict(experiment.warm_start)}
+    if experiment.warm_start.text:
+        made_by["text"] = text.digest(experiment.warm_start.text)
     return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _train(lab: Lab, folder: RunFolder) -> Parameters:
     settings, config = lab.experiment.warm_start, lab.policy.config.plain()
     folder.write_config(lab.experiment, command=["warm start"])
+    batches, longest = _text_batches(lab, settings) if settings.text else _trace_batches(lab, settings)
     total = settings.updates
     optimizer = optim.adamw(settings.optimizer, total)
     # With an advantage of 1 everywhere REINFORCE is maximum likelihood.
-    objective = Objective(losses.reinforce, "token_mean", lab.task.longest_answer)
+    objective = Objective(losses.reinforce, "token_mean", longest)
     update = make_update(config, objective, optimizer, temperature=1.0, remat=lab.experiment.rl.remat,
                          key=keys.derive(lab.experiment.seed, keys.Role.WARM_START, 0))
     current = state.start(config, lab.first(), optimizer, critic=None)
     with Progress(total, "warm start") as progress:
-        for step, batch in enumerate(_batches(lab, settings), start=1):
+        for step, batch in enumerate(batches, start=1):
             current, metrics = update(current, batch)
             if step % 20 == 0 or step == total:
                 values = {"loss/supervised": float(metrics["loss/policy"]),
@@ -81,28 +86,49 @@ def _train(lab: Lab, folder: RunFolder) -> Parameters:
     return current.parameters["policy"]
 
 
-def _batches(lab: Lab, settings: WarmStart) -> Iterator[TrainBatch]:
-    """One packed batch of traces a step; each step's traces derive from the seed and the step."""
+def _trace_batches(lab: Lab, settings: WarmStart) -> tuple[Iterator[TrainBatch], int]:
+    """One packed batch of traces a step, which derives from the seed and the step; and the longest answer's tokens."""
+    tokenizer, task = lab.policy.tokenizer, lab.task
     phases = [settings.wrong] * settings.steps + [settings.refine_wrong] * settings.refine_steps
-    for step, wrong in enumerate(phases):
-        rng = random.Random(f"{lab.experiment.seed} warm start {step}")
-        yield _pack(lab, lab.task.traces(rng, settings.batch, wrong))
+
+    def batch(step: int, wrong: float) -> TrainBatch:
+        traces = task.traces(random.Random(f"{lab.experiment.seed} warm start {step}"), settings.batch, wrong)
+        prompts = [tokenizer.encode_prompt(prompt) for prompt, _ in traces]
+        answers = [[*tokenizer.encode(answer), tokenizer.eos_id] for _, answer in traces]
+        return _pack(prompts, answers, lab.policy.prompt_tokens, task.longest_answer)
+
+    return (batch(step, wrong) for step, wrong in enumerate(phases)), task.longest_answer
 
 
-def _pack(lab: Lab, traces: list[tuple[str, str]]) -> TrainBatch:
-    tokenizer, longest = lab.policy.tokenizer, lab.task.longest_answer
-    prompts = [tokenizer.encode_prompt(prompt) for prompt, _ in traces]
-    answers = [[*tokenizer.encode(answer), tokenizer.eos_id] for _, answer in traces]
-    count = len(traces)
+def _text_batches(lab: Lab, settings: WarmStart) -> tuple[Iterator[TrainBatch], int]:
+    """One packed batch of pieces of text a step: the first token is the prompt, the rest is predicted."""
+    tokenizer, longest = lab.policy.tokenizer, settings.window - 1
+    try:
+        read = text.read_text(settings.text, tokenizer.encode, tokenizer.eos_id)
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        raise ConfigError(f"warm_start.text: {error}") from error
+    for line in read.lines():
+        say(line)
+    pieces = text.windows(read, settings.window, settings.batch, lab.experiment.seed)
+
+    def batch(step: int) -> TrainBatch:
+        rows = [piece.tolist() for piece in pieces[step]]
+        return _pack([row[:1] for row in rows], [row[1:] for row in rows], 1, longest)
+
+    return (batch(step) for step in range(settings.updates)), longest
+
+
+def _pack(prompts: list[list[int]], answers: list[list[int]], prompt_width: int, longest: int) -> TrainBatch:
+    count = len(prompts)
     zeros = np.zeros((count, longest), np.float32)
     ones = np.ones_like(zeros)
     batch = Answers(
-        prompt_ids=_rectangle(prompts, lab.policy.prompt_tokens), prompt_lengths=np.asarray([len(p) for p in prompts]),
+        prompt_ids=_rectangle(prompts, prompt_width), prompt_lengths=np.asarray([len(p) for p in prompts]),
         groups=np.arange(count, dtype=np.int32), ids=_rectangle(answers, longest),
         lengths=np.asarray([len(a) for a in answers], np.int32),
         extras={"old_logprobs": zeros, "advantages": ones, "weights": ones, "scale": ones, "rewards": ones[:, 0],
                 "ref_logprobs": zeros, "values": zeros, "returns": zeros})
-    packed = pack(batch, lab.policy.prompt_tokens + longest, count)
+    packed = pack(batch, prompt_width + longest, count)
     return TrainBatch(*(array[None] for array in packed))
 
 
