@@ -1,11 +1,12 @@
 """What each maths grader gets right and wrong, and how fast.
 
-    RL_REASONING_DATA=FOLDER python scripts/grader_report.py [--sample=N] [--grader=NAME ...]
+    RL_REASONING_DATA=FOLDER python scripts/grader_report.py [--sample=N] [--grader=NAME ...] [--part=truths|sets|speed]
 
 Three parts. The labelled truths of tests/tasks/truth.jsonl: a confusion matrix for each grader. The published problem
 sets in FOLDER (math/train.parquet, math/test.parquet, aime2025/test.parquet, amc23/test.parquet, math500.jsonl), those
 that are there: each gold solution against itself, its answer against the form in which the file normalised it, and
-against the answers of three other problems. And verdicts a second, with the cheap stage and with math-verify alone.
+against the answers of three other problems. And verdicts a second, with the cheap stage, with math-verify alone, and in
+a pool of processes.
 """
 
 import argparse
@@ -26,12 +27,15 @@ from rl_reasoning.tasks.maths import algebra, graders
 from rl_reasoning.tasks.maths.graders import GRADERS, grade
 from rl_reasoning.tasks.maths.spelling import clean
 from rl_reasoning.tasks.maths.task import Math
+from rl_reasoning.tasks.pool import VerifierPool
 from rl_reasoning.types import Outcome, Problem
 
 TRUTHS = pathlib.Path(__file__).parent.parent / "tests" / "tasks" / "truth.jsonl"
 SETS = ("math/train.parquet", "math/test.parquet", "aime2025/test.parquet", "amc23/test.parquet", "math500.jsonl")
 SHOWN = 12
 OFFSETS = (1, 7, 101)
+PARTS = ("truths", "sets", "speed")
+WORKERS = 2
 
 
 def judged(grader: str, gold: str, answer: str) -> str:
@@ -154,6 +158,19 @@ def speed(pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
             judge(*pair)
         seconds = time.perf_counter() - start
         yield f"  {name}: {len(given) / seconds:,.0f} verdicts a second ({len(given)} in {seconds:.2f} s)"
+    seconds = _pool_seconds(pairs)
+    yield (f"  the task's verifier in {WORKERS} processes: {len(pairs) / seconds:,.0f} verdicts a second "
+           f"({len(pairs)} in {seconds:.2f} s)")
+
+
+def _pool_seconds(pairs: Sequence[tuple[str, str]]) -> float:
+    """Wall seconds of all verdicts on boxed answers, once every process has its packages."""
+    items = [(_problem(Gold(gold, "", None)), rf"\boxed{{{answer}}}") for gold, answer in pairs]
+    with VerifierPool(Math(config.Math()), config.Verifier(workers=WORKERS)) as pool:
+        pool.verify_all([(_problem(Gold("x", "", None)), r"\boxed{y}")] * 4 * WORKERS)
+        start = time.perf_counter()
+        pool.verify_all(items)
+        return time.perf_counter() - start
 
 
 def _library_alone(gold: str, answer: str) -> bool | None:
@@ -174,16 +191,19 @@ def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sample", type=int, default=10**9, help="gold answers of each set that are used")
     parser.add_argument("--grader", action="append", choices=tuple(GRADERS), help="only this one; may be repeated")
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be repeated")
     given = parser.parse_args(argv)
-    names = given.grader or tuple(GRADERS)
-    print(f"{'grader':>12}{'true right':>14}{'false wrong':>14}{'true wrong':>14}{'false right':>14}"
-          f"{'false right, adversarial':>26}")
-    for name in names:
-        print(*confusion(name), sep="\n", flush=True)
+    names, parts = given.grader or tuple(GRADERS), given.part or PARTS
+    if "truths" in parts:
+        print(f"{'grader':>12}{'true right':>14}{'false wrong':>14}{'true wrong':>14}{'false right':>14}"
+              f"{'false right, adversarial':>26}")
+        for name in names:
+            print(*confusion(name), sep="\n", flush=True)
     sources = [source for source in SETS if _there(source)]
-    for source, name in itertools.product(sources, names):
-        print(*self_check(name, source, given.sample), sep="\n", flush=True)
-    if sources:
+    if "sets" in parts:
+        for source, name in itertools.product(sources, names):
+            print(*self_check(name, source, given.sample), sep="\n", flush=True)
+    if "speed" in parts and sources:
         print(*speed(_speed_pairs(sources[:1], min(1000, given.sample))), sep="\n")
     return 0
 

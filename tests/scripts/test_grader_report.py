@@ -72,3 +72,11 @@ def test_the_report_runs_where_no_sets_are(report, tmp_path, monkeypatch, capsys
     told = capsys.readouterr().out
     assert "false right, adversarial" in told
     assert told.count("left out: there is no file") == len(report.SETS)
+
+
+def test_speed_is_printed_for_every_way_of_asking(report):
+    told = list(report.speed([("1", "1"), ("1/2", "0.5"), ("x", "y")]))
+    assert told[0].startswith("3 pairs")
+    rates = [float(re.search(r": ([0-9,]+) verdicts a second", line)[1].replace(",", "")) for line in told[1:]]
+    assert len(rates) == 4
+    assert min(rates) > 0
