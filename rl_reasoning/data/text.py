@@ -93,9 +93,9 @@ def _documents(source: str) -> Iterator[tuple[str, str] | BadRow]:
             yield row
             continue
         number, record = row
-        text = record.get("text")
-        if isinstance(text, str) and text.strip():
-            yield f"{source}:{number}", text
+        column = record.get("text")
+        if isinstance(column, str) and column.strip():
+            yield f"{source}:{number}", column
         else:
             columns = ", ".join(list(record)[:12])
             yield BadRow(source, number, "an empty text" if "text" in record else f"no column 'text' among {columns}")
