@@ -227,7 +227,16 @@ class Sampling:
     temperature: float = setting(1.0, low=0.0, doc="0 takes the likeliest token")
     top_p: float = setting(1.0, low=1e-6, high=1.0, doc="smallest probability mass to sample from")
     top_k: int = setting(0, low=0, doc="sample from the k likeliest tokens; 0 is all of them")
+    min_p: float = setting(0.0, low=0.0, high=1.0, doc="least probability, as a share of the likeliest token's")
     max_tokens: int = setting(12, low=1, doc="longest answer, end of sequence included")
+    min_tokens: int = setting(0, low=0, doc="an answer does not end before it has so many tokens")
+    stop: tuple[str, ...] = setting((), doc="texts that end an answer, which keeps them")
+    stop_tokens: tuple[str, ...] = setting((), doc="numbers of tokens that end an answer beside the end of sequence")
+    forbidden_tokens: tuple[str, ...] = setting((), doc="numbers of tokens that are never drawn")
+    begin_with: str = setting("", doc="what every answer begins with; its tokens are the answer's, but not drawn")
+    logprobs: str = setting("sampled", choices=("sampled", "policy"), doc="log-probabilities after top_p, top_k and "
+                            "min_p, or before")
+    slots: int = setting(0, low=0, doc="most answers in work at once, when one ends the next begins; 0 is all")
 
 
 @dataclasses.dataclass(frozen=True)

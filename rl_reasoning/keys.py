@@ -25,10 +25,8 @@ def derive(seed: int | jax.Array, role: Role, step: int | jax.Array) -> jax.Arra
 def per_sample(key: jax.Array, problems: jax.Array, samples: jax.Array) -> jax.Array:
     """A key for each answer, which depends on its problem and its sample number, not on its place in the batch.
 
-    Args: problems [P] uint32 (`Problem.number`); samples [n] int32.
-    Returns: [P, n] keys.
+    Args: problems [N] uint32 (`Problem.number`); samples [N] int32.
+    Returns: [N] keys.
     """
-    def one(problem, sample):
-        return jax.random.fold_in(jax.random.fold_in(key, problem), sample)
-
-    return jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(problems, samples)
+    return jax.vmap(lambda problem, sample: jax.random.fold_in(jax.random.fold_in(key, problem), sample))(
+        problems, samples)

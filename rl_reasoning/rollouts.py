@@ -1,21 +1,22 @@
 """Problems answered by a policy and scored by a verifier."""
 
 import dataclasses
-import itertools
+import math
 from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
 
-from rl_reasoning import keys
 from rl_reasoning.config import Sampling
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
-from rl_reasoning.sampling.decode import generate
+from rl_reasoning.sampling.engine import Engine, JaxEngine
+from rl_reasoning.sampling.weights import check_fresh
 from rl_reasoning.tasks.pool import Verifier
 from rl_reasoning.tokenizers import Tokenizer
-from rl_reasoning.types import Completions, Outcome, Problem, Prompts, Rollouts, Verdict
+from rl_reasoning.types import Completions, Outcome, Problem, Prompts, Rollouts, StopReason, Verdict
 
-_answer_keys = jax.jit(keys.per_sample)
+_BROKEN = {StopReason.CANCELLED: "sampling was cancelled before this answer ended",
+           StopReason.NAN: "the policy's logits were not finite"}
 
 
 class NothingScored(RuntimeError):
@@ -28,11 +29,17 @@ class Policy:
 
     Attributes:
       prompt_tokens: room for a prompt; every batch of prompts is padded to it, so one shape is compiled.
+      engine: what samples answers; ours if not given.
     """
 
     config: DecoderConfig
     tokenizer: Tokenizer
     prompt_tokens: int
+    engine: Engine | None = None
+
+    def __post_init__(self):
+        if self.engine is None:
+            object.__setattr__(self, "engine", JaxEngine(self.config, self.tokenizer.eos_id, self.tokenizer))
 
     def encode(self, problems: Sequence[Problem]) -> Prompts:
         """Right-padded ids of the problems' prompts.
@@ -67,13 +74,16 @@ def sample(policy: Policy, parameters: Parameters, problems: Sequence[Problem], 
     Args:
       samples: the sample numbers; an answer depends on its problem, its number and the key, on nothing else.
       key: see `rl_reasoning.keys.derive`.
+
+    Raises:
+      StaleWeights: the engine sampled from other parameters.
     """
     prompts = policy.encode(problems)
-    numbers = np.asarray([problem.number for problem in problems], np.uint32)
-    answer_keys = _answer_keys(key, numbers, np.asarray(samples, np.int32))
-    completions = generate(parameters, prompts, answer_keys, config=policy.config, sampling=sampling,
-                           eos_id=policy.tokenizer.eos_id)
-    return prompts, jax.tree.map(np.asarray, jax.device_get(completions))
+    shape = (len(problems), len(samples))
+    flat = policy.engine.generate(parameters, prompts, [len(samples)] * len(problems), sampling, key,
+                                  numbers=[problem.number for problem in problems], first=samples.start)
+    check_fresh(policy.engine.fingerprint, parameters)
+    return prompts, Completions(*(table.reshape(*shape, *table.shape[1:]) for table in flat))
 
 
 def second_opinions(parts: Sequence[Rollouts]) -> dict[str, float]:
@@ -89,12 +99,15 @@ def second_opinions(parts: Sequence[Rollouts]) -> dict[str, float]:
 
 def verify(policy: Policy, verifier: Verifier, problems: Sequence[Problem], prompts: Prompts,
            completions: Completions) -> Rollouts:
-    """Scores every answer."""
+    """Scores every answer. One that the engine did not bring to its end is unscorable, and no verifier sees it."""
     texts = tuple(tuple(policy.decode(ids, length) for ids, length in zip(*rows, strict=True))
                   for rows in zip(completions.ids, completions.lengths, strict=True))
-    scored = iter(verifier.verify_all((problem, text) for problem, answers in zip(problems, texts, strict=True)
-                                      for text in answers))
-    verdicts = tuple(tuple(itertools.islice(scored, len(answers))) for answers in texts)
+    ended = ~np.isin(completions.stop_reasons, list(_BROKEN))
+    scored = iter(verifier.verify_all((problem, text) for problem, *rows in zip(problems, texts, ended, strict=True)
+                                      for text, fine in zip(*rows, strict=True) if fine))
+    verdicts = tuple(tuple(next(scored) if reason not in _BROKEN
+                           else Verdict(Outcome.CRASH, math.nan, None, _BROKEN[StopReason(reason)]) for reason in row)
+                     for row in completions.stop_reasons.tolist())
     rewards = np.asarray([[verdict.reward for verdict in row] for row in verdicts], np.float32)
     return Rollouts(tuple(problems), prompts, completions, texts, verdicts, rewards, _components(verdicts))
 

@@ -87,10 +87,18 @@ class Verdict:
 
 
 class StopReason(enum.IntEnum):
-    """Why a completion ended: it emitted the end-of-sequence token, or ran out of room."""
+    """Why a completion ended.
+
+    EOS: it emitted the end-of-sequence token, or another stop token. LENGTH: it ran out of room. STOP_STRING: its text
+    came to hold one. CANCELLED: it was ended from outside. NAN: its logits gave no distribution; like a cancelled
+    answer it says nothing about the policy and is never scored.
+    """
 
     EOS = 0
     LENGTH = 1
+    STOP_STRING = 2
+    CANCELLED = 3
+    NAN = 4
 
 
 class Prompts(NamedTuple):
@@ -107,7 +115,9 @@ class Completions(NamedTuple):
     """Sampled continuations, the end-of-sequence token included in ids, log-probs and length.
 
     ids: [P, n, T] int32. logprobs: [P, n, T] float32, under the distribution that was sampled from,
-    0 beyond the length. lengths: [P, n] int32, 1..T. stop_reasons: [P, n] int8, see `StopReason`.
+    0 beyond the length. lengths: [P, n] int32, 1..T, or 0 where an answer was cancelled or failed at once.
+    stop_reasons: [P, n] int8, see `StopReason`. An engine gives one axis [N] in place of [P, n], since its counts may
+    differ.
     """
 
     ids: np.ndarray

@@ -21,12 +21,12 @@ from rl_reasoning import losses, optim
 from rl_reasoning.config import Optimizer, Sampling
 from rl_reasoning.losses.objective import Objective
 from rl_reasoning.models.architecture import DecoderConfig
-from rl_reasoning.models.decoder import branch_mask, hidden_states, initialize, logits
-from rl_reasoning.sampling.decode import generate
+from rl_reasoning.models.decoder import branch_mask, hidden_states, initialize, logits, unstack_layers
+from rl_reasoning.sampling.decode import Waiting, decode, fill, prefill
+from rl_reasoning.sampling.rules import make_rules
 from rl_reasoning.training.batch import Answers, minibatches
 from rl_reasoning.training.state import start
 from rl_reasoning.training.update import make_update
-from rl_reasoning.types import Prompts
 
 ROWS, LENGTH = 8, 128
 
@@ -76,11 +76,14 @@ def train_step(config: DecoderConfig, remat: bool) -> tuple[Any, ...]:
 
 
 def sampling(config: DecoderConfig) -> tuple[Any, ...]:
-    def run(parameters, prompts, keys):
-        return generate(parameters, prompts, keys, config=config, sampling=Sampling(max_tokens=LENGTH // 2), eos_id=1)
+    def run(parameters, ids, lengths, waiting, key, rules):
+        weights = unstack_layers(config, parameters)
+        slots = fill(prefill(config, weights, ids, lengths, waiting, key, rules), rules, tokens=LENGTH // 2)
+        return decode(config, weights, slots, rules, jnp.int32(LENGTH))._replace(keys=None)
 
-    prompts = Prompts(np.zeros((ROWS, LENGTH // 2), np.int32), np.ones(ROWS, np.int32))
-    return run, shapes(config), prompts, jax.eval_shape(lambda: jax.random.split(jax.random.key(0), (ROWS, 1)))
+    rows, rules = jnp.arange(ROWS), make_rules(Sampling(max_tokens=LENGTH // 2), config.vocabulary, 1)
+    waiting = Waiting(rows, rows.astype(jnp.uint32), rows, rows, jnp.int32(ROWS))
+    return run, shapes(config), jnp.zeros((ROWS, LENGTH // 2), jnp.int32), rows, waiting, jax.random.key(0), rules
 
 
 def batch() -> Any:

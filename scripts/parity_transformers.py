@@ -27,7 +27,7 @@ from rl_reasoning.export import write_weights
 from rl_reasoning.models import gguf, hf, hf_config
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.decoder import Parameters
-from rl_reasoning.sampling.decode import generate
+from rl_reasoning.sampling.engine import JaxEngine
 from rl_reasoning.tokenizers.folder import read_tokenizer
 from rl_reasoning.types import Prompts
 from tests.models import hf_cases
@@ -77,9 +77,9 @@ def compare_model(path: Path) -> int:
     ids = torch.tensor(tokens)
     greedy = theirs.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=64,
                              min_new_tokens=64)[0, 64:].tolist()
-    keys = jax.random.split(jax.random.key(0), (1, 1))
-    ours = generate(parameters, Prompts(np.asarray(tokens, np.int32), np.full(1, 64, np.int32)), keys, config=config,
-                    sampling=Sampling(temperature=0, max_tokens=64), eos_id=-1).ids[0, 0].tolist()
+    prompts = Prompts(np.asarray(tokens, np.int32), np.full(1, 64, np.int32))
+    ours = JaxEngine(config, eos_id=-1).generate(parameters, prompts, [1], Sampling(temperature=0, max_tokens=64),
+                                                 jax.random.key(0)).ids[0].tolist()
     print(f"greedy tokens that agree: {sum(a == b for a, b in zip(ours, greedy, strict=True))} of 64")
     return int(ours != greedy)
 

@@ -2,7 +2,7 @@
 
 RMSNorm, grouped-query attention with rotary positions, gated MLP; what varies between families is data, see
 `models.architecture`. Layers are stacked on a leading axis and scanned, so that compile time does not grow
-with depth; decoding unrolls them, which is several times faster on a CPU (see `decode_step`).
+with depth; decoding unrolls them, which is several times faster on a CPU (see `extend`).
 
 Parameters are a nested dict of arrays, kept apart from the modules: losses and the sampler see
 `hidden_states(config, parameters, ...)` and `logits(config, parameters, hidden)`, the same in both.
@@ -145,9 +145,9 @@ class Block(nnx.Module):
         queries, keys, values = self.attention.project(self._attention_input(x), turn)
         return self._finish(x, queries, Cache(keys, values), mask)
 
-    def step(self, x: jax.Array, turn: Rotation, mask: jax.Array, cache: Cache,
-             slot: jax.Array) -> tuple[jax.Array, Cache]:
-        """One token a row: x [B, D], mask [B, 1, S]; its key and value go to `slot` of the cache."""
+    def extend(self, x: jax.Array, turn: Rotation, mask: jax.Array, cache: Cache,
+               slot: jax.Array) -> tuple[jax.Array, Cache]:
+        """L more tokens a row: x [B * L, D], mask [B, L, S]; keys and values go to the cache from `slot` on."""
         queries, keys, values = self.attention.project(self._attention_input(x), turn)
         cache = Cache(jax.lax.dynamic_update_slice_in_dim(cache.keys, keys, slot, axis=3),
                       jax.lax.dynamic_update_slice_in_dim(cache.values, values, slot, axis=2))
@@ -229,34 +229,39 @@ def branch_mask(segments: jax.Array, branches: jax.Array) -> jax.Array:
     return causal & same_segment & visible
 
 
-def unstack_layers(config: DecoderConfig, parameters: Parameters) -> list[Parameters]:
-    """Parameters of each layer. Done once before a decode loop: slicing inside it would copy them at each token."""
-    return [jax.tree.map(operator.itemgetter(i), parameters["layers"]) for i in range(config.layers)]
+def unstack_layers(config: DecoderConfig, parameters: Parameters) -> Parameters:
+    """The parameters with a list of layers, for `extend`: slicing the stack in a decode loop copies it each turn."""
+    layers = [jax.tree.map(operator.itemgetter(i), parameters["layers"]) for i in range(config.layers)]
+    return parameters | {"layers": layers}
 
 
-def decode_step(config: DecoderConfig, parameters: Parameters, layers: list[Parameters], tokens: jax.Array,
-                positions: jax.Array, mask: jax.Array, caches: list[Cache],
-                slot: jax.Array) -> tuple[jax.Array, list[Cache]]:
-    """Hidden state of one more token a row, against the cache.
+def empty_cache(config: DecoderConfig, rows: int, slots: int) -> list[Cache]:
+    """A cache for each layer, of zeros."""
+    shape, dtype = (rows, config.kv_heads), config.precision.compute
+    keys, values = (*shape, config.head_dim, slots), (*shape, slots, config.head_dim)
+    return [Cache(jnp.zeros(keys, dtype), jnp.zeros(values, dtype)) for _ in range(config.layers)]
+
+
+def extend(config: DecoderConfig, parameters: Parameters, tokens: jax.Array, positions: jax.Array,
+           distance: jax.Array, caches: list[Cache], slot: jax.Array | int) -> tuple[jax.Array, list[Cache]]:
+    """Hidden states of L more tokens a row against the cache: a prompt, a piece of one, or one sampled token.
 
     Args:
-      layers: from `unstack_layers`. tokens, positions: [B] int32.
-      mask: [B, S] bool, which slots may be seen, the new token's included: one for each position 0 to
-        `positions`, in their order.
-      slot: scalar int, where the new keys and values go.
+      parameters: from `unstack_layers`. tokens, positions: [B, L] int32.
+      distance: [B, L, S] int32, how many positions a slot lies behind a token (0 is the token itself); negative
+        where the slot must not be seen.
+      slot: where the new keys and values go, in L slots from here on.
 
     Returns:
-      [B, D] after the final norm, and the updated caches.
+      [B, L, D] after the final norm, and the updated caches.
     """
-    x = _embed(config, parameters, tokens)
-    turn, updated = rotation(config, positions[:, None]), []
-    distance = positions[:, None] + 1 - jnp.cumsum(mask, axis=1)
+    x, turn, updated = _embed(config, parameters, tokens.reshape(-1)), rotation(config, positions), []
     windows = config.windows or (0,) * config.layers
-    for block_parameters, cache, window in zip(layers, caches, windows, strict=True):
-        seen = mask & _in_window(window, distance) if window else mask
-        x, cache = _merge(Block, config, block_parameters).step(x, turn, seen[:, None], cache, slot)
+    for block_parameters, cache, window in zip(parameters["layers"], caches, windows, strict=True):
+        seen = (distance >= 0) & _in_window(window, distance)
+        x, cache = _merge(Block, config, block_parameters).extend(x, turn, seen, cache, slot)
         updated.append(cache)
-    return _merge(Norm, config, parameters["final_norm"])(x), updated
+    return _merge(Norm, config, parameters["final_norm"])(x).reshape(*tokens.shape, -1), updated
 
 
 def logits(config: DecoderConfig, parameters: Parameters, hidden: jax.Array) -> jax.Array:
@@ -278,7 +283,7 @@ def _embed(config: DecoderConfig, parameters: Parameters, tokens: jax.Array) -> 
 
 def _in_window(window: jax.Array | int, distance: jax.Array) -> jax.Array:
     """True where a key is one of the latest `window` positions; 0 is no window. distance: query minus key."""
-    return (window == 0) | (distance < window)
+    return (distance < window) | (window == 0)
 
 
 def _scaled_init(residual_parts: int = 1) -> nnx.Initializer:

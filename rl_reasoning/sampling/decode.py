@@ -1,7 +1,14 @@
-"""The sampler: prompts and parameters in, answers with their log-probabilities out.
+"""The compiled programs of the decode engine: prompts into caches, and the loop that draws tokens.
 
-Each prompt is prefilled once and its keys and values serve all its samples. The whole decode is one
-compiled loop, without a word to the host, that ends as soon as every row has ended.
+A batch of slots draws one token each at every turn of one loop on the device. A prompt is prefilled once; its keys
+and values are copied to the slots of its samples. When an answer ends, the next waiting sample takes its slot within
+the loop, without a word to the host.
+
+Every slot has room for a prompt, and a ring of T places for its answer. All slots write to the same place of the ring
+at the same turn, whenever their answers began, so that the cache is updated by one slice and never by a scatter. An
+answer has at most T tokens, so the ring never overwrites what it still needs.
+
+Shape letters: B slots, W prompts of a window, Q samples of a window, Lp prompt tokens, T answer tokens, V vocabulary.
 """
 
 import functools
@@ -10,102 +17,263 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rl_reasoning.config import Sampling
-from rl_reasoning.models.decoder import (
-    Cache,
-    DecoderConfig,
-    Parameters,
-    branch_mask,
-    decode_step,
-    hidden_states,
-    logits,
-    unstack_layers,
-)
-from rl_reasoning.sampling.draw import draw_token
-from rl_reasoning.types import Completions, Prompts, StopReason
+from rl_reasoning.keys import per_sample
+from rl_reasoning.models.decoder import Cache, DecoderConfig, Parameters, empty_cache, extend, logits
+from rl_reasoning.sampling.draw import Draw, Rules, draw_token
+from rl_reasoning.types import StopReason
+
+RUNNING = -1
+PIECE = 512  # positions of a prompt that are prefilled at a time, and
+AT_ONCE = 4096  # tokens of all prompts: they bound the memory that prefilling takes
 
 
-class _Progress(NamedTuple):
-    """State of the decode loop; B = P * n rows, T the most tokens, S = Lp + T cache slots.
+class Waiting(NamedTuple):
+    """Samples of a window, in the order in which they get slots; the first `count` of Q are real.
 
-    count: scalar, tokens drawn so far. last: [B] the newest token. done: [B] has ended.
-    ids, logprobs: [B, T]. lengths: [B]. caches: one a layer.
+    prompt: [Q] which prompt of the window. numbers, samples: [Q] what random keys know it by. limits: [Q] most tokens.
+    count: scalar.
+    """
+
+    prompt: jax.Array
+    numbers: jax.Array
+    samples: jax.Array
+    limits: jax.Array
+    count: jax.Array
+
+
+class Window(NamedTuple):
+    """Prefilled prompts with the samples that wait for slots.
+
+    caches: one a layer, of W prompts with Lp places. lengths: [W]. waiting: see there. keys: [Q]. first: the first
+    token of every sample, drawn from its prompt's last position.
+    """
+
+    caches: list[Cache]
+    lengths: jax.Array
+    waiting: Waiting
+    keys: jax.Array
+    first: Draw
+
+
+class Slots(NamedTuple):
+    """What every slot holds.
+
+    turn: scalar, turns of the loop so far; the ring's place for this turn is turn % T. caches: one a layer, Lp + T
+    places. last: [B] newest token. prompt: [B] prompt length. count: [B] tokens so far. limit: [B] most tokens. born:
+    [B] turn at which the first token was there; token i is at place (born + i) % T of ids and logprobs [B, T].
+    keys: [B]. reason: [B] int8, `RUNNING` or a `StopReason`.
+    """
+
+    turn: jax.Array
+    caches: list[Cache]
+    last: jax.Array
+    prompt: jax.Array
+    count: jax.Array
+    limit: jax.Array
+    born: jax.Array
+    ids: jax.Array
+    logprobs: jax.Array
+    keys: jax.Array
+    reason: jax.Array
+
+
+class Retired(NamedTuple):
+    """Answers whose slots were given to others, in the order in which that happened; the first `count` of Q.
+
+    slot: [Q] which slot. born, length, reason: [Q]. ids, logprobs: [Q, T], as they lay in the ring.
     """
 
     count: jax.Array
-    last: jax.Array
-    done: jax.Array
+    slot: jax.Array
+    born: jax.Array
+    length: jax.Array
+    reason: jax.Array
     ids: jax.Array
     logprobs: jax.Array
-    lengths: jax.Array
-    caches: list[Cache]
 
 
-@functools.partial(jax.jit, static_argnames=("config", "sampling", "eos_id"))
-def generate(parameters: Parameters, prompts: Prompts, keys: jax.Array, *, config: DecoderConfig,
-             sampling: Sampling, eos_id: int) -> Completions:
-    """Samples n answers for each of P prompts.
+def rows_at_once(prompt_tokens: int) -> int:
+    """Prompts that are prefilled together; a window of more has a multiple of it."""
+    return max(1, AT_ONCE // min(prompt_tokens, PIECE))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def prefill(config: DecoderConfig, parameters: Parameters, ids: jax.Array, lengths: jax.Array, waiting: Waiting,
+            key: jax.Array, rules: Rules) -> Window:
+    """Keys and values of W prompts [W, Lp], and the first token of each waiting sample.
+
+    Args: parameters: from `decoder.unstack_layers`. lengths: [W], each at least 1. key: of all answers.
+    """
+    rows, size = ids.shape
+    group = min(rows, rows_at_once(size))
+    one_group = functools.partial(_prefill_rows, config, parameters)
+    if rows == group:
+        caches, last = one_group((ids, lengths))
+    else:
+        parts = jax.lax.map(one_group, (ids.reshape(-1, group, size), lengths.reshape(-1, group)))
+        caches, last = jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), parts)
+    keys, zeros = per_sample(key, waiting.numbers, waiting.samples), jnp.zeros_like(waiting.prompt)
+    raw = logits(config, parameters, last)[waiting.prompt]
+    return Window(caches, lengths, waiting, keys, draw_token(raw, _uniforms(keys, zeros), zeros, rules))
+
+
+def _prefill_rows(config: DecoderConfig, parameters: Parameters,
+                  prompts: tuple[jax.Array, jax.Array]) -> tuple[list[Cache], jax.Array]:
+    """Caches of some prompts, and the hidden state [W, D] of their last tokens; a long prompt comes in pieces."""
+    ids, lengths = prompts
+    rows, size = ids.shape
+    piece = min(size, PIECE)
+    slots = jnp.arange(size + -size % piece)
+    # What lies beyond a prompt must not matter, even where its embedding is not a number.
+    ids = jnp.where(jnp.arange(size) < lengths[:, None], ids, ids[:, :1])
+    ids = jnp.pad(ids, ((0, 0), (0, -size % piece)), mode="edge")
+
+    def one_piece(start: jax.Array, carry: tuple[list[Cache], jax.Array]) -> tuple[list[Cache], jax.Array]:
+        caches, last = carry
+        positions = jnp.broadcast_to(start + jnp.arange(piece), (rows, piece))
+        tokens = jax.lax.dynamic_slice_in_dim(ids, start, piece, axis=1)
+        hidden, caches = extend(config, parameters, tokens, positions, positions[:, :, None] - slots, caches, start)
+        at = lengths - 1 - start
+        here = jnp.take_along_axis(hidden, jnp.clip(at, 0, piece - 1)[:, None, None], axis=1)[:, 0]
+        return caches, jnp.where(((at >= 0) & (at < piece))[:, None], here, last)
+
+    first = (empty_cache(config, rows, slots.size), jnp.zeros((rows, config.width), config.precision.compute))
+    if slots.size == piece:
+        return one_piece(jnp.int32(0), first)
+    caches, last = jax.lax.fori_loop(0, slots.size // piece, lambda i, carry: one_piece(i * piece, carry), first)
+    return [Cache(cache.keys[..., :size], cache.values[:, :, :size]) for cache in caches], last
+
+
+@functools.partial(jax.jit, static_argnames=("tokens",))
+def fill(window: Window, rules: Rules, *, tokens: int) -> Slots:
+    """One slot for each of the window's Q samples, with rings of `tokens` places; what is beyond the count is ended."""
+    waiting, first = window.waiting, window.first
+    size = waiting.prompt.size
+    caches = [Cache(jnp.pad(keys[waiting.prompt], ((0, 0), (0, 0), (0, 0), (0, tokens))),
+                    jnp.pad(values[waiting.prompt], ((0, 0), (0, 0), (0, tokens), (0, 0))))
+              for keys, values in window.caches]
+    count, reason = _after(first, jnp.zeros_like(waiting.prompt), waiting.limits, rules)
+    reason = jnp.where(jnp.arange(size) < waiting.count, reason, StopReason.CANCELLED).astype(jnp.int8)
+    zero = jnp.zeros(size, jnp.int32)
+    return Slots(jnp.int32(0), caches, first.ids, window.lengths[waiting.prompt], count, waiting.limits, zero,
+                 jnp.zeros((size, tokens), jnp.int32).at[:, 0].set(first.ids),
+                 jnp.zeros((size, tokens), jnp.float32).at[:, 0].set(first.logprobs), window.keys, reason)
+
+
+@functools.partial(jax.jit, static_argnames="config", donate_argnames="slots")
+def decode(config: DecoderConfig, parameters: Parameters, slots: Slots, rules: Rules, turns: jax.Array) -> Slots:
+    """Draws tokens until every answer has ended, or for so many turns."""
+    last = slots.turn + turns
+    return jax.lax.while_loop(lambda s: (s.turn < last) & (s.reason == RUNNING).any(),
+                              functools.partial(_turn, config, parameters, rules), slots)
+
+
+@functools.partial(jax.jit, static_argnames="config", donate_argnames="slots")
+def decode_and_refill(config: DecoderConfig, parameters: Parameters, slots: Slots, window: Window, placed: jax.Array,
+                      rules: Rules, turns: jax.Array, more: jax.Array) -> tuple[Slots, Retired]:
+    """The same, and slots whose answers have ended go to the window's waiting samples.
 
     Args:
-      prompts: right-padded ids [P, Lp] and lengths [P], every length at least 1.
-      keys: [P, n] random keys, one an answer (`rl_reasoning.keys.per_sample`).
-      sampling: temperature, support and the most tokens T of an answer.
-      eos_id: the token that ends an answer; it counts as part of it.
-
-    Returns:
-      `Completions` with axes [P, n]; log-probabilities are those of the distribution sampled from.
+      placed: scalar, how many of the window's samples have slots already.
+      more: scalar bool, the host has further windows: return once a slot is free and nothing waits in this one.
     """
-    count, samples = keys.shape
-    keys, prompt_lengths = keys.reshape(-1), jnp.repeat(prompts.lengths, samples)
-    slots = prompts.ids.shape[1]
-    layers = unstack_layers(config, parameters)
+    last, tokens, size = slots.turn + turns, slots.ids.shape[1], window.waiting.prompt.size
+    zero = jnp.zeros(size, jnp.int32)
+    retired = Retired(jnp.int32(0), zero, zero, zero, jnp.zeros(size, jnp.int8), jnp.zeros((size, tokens), jnp.int32),
+                      jnp.zeros((size, tokens), jnp.float32))
 
-    def next_token(state: _Progress) -> _Progress:
-        at = state.count - 1
-        hidden, caches = decode_step(config, parameters, layers, state.last, prompt_lengths + at,
-                                     _visible(prompt_lengths, slots, sampling.max_tokens, at),
-                                     state.caches, slots + at)
-        return record(state._replace(caches=caches), hidden)
+    def free_and_waiting(state: tuple[Slots, Retired]) -> jax.Array:
+        return (state[0].reason != RUNNING).any() & (placed + state[1].count < window.waiting.count)
 
-    def record(state: _Progress, hidden: jax.Array) -> _Progress:
-        step_keys = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, state.count)
-        ids, logp = draw_token(logits(config, parameters, hidden), step_keys, sampling)
-        ids, logp = jnp.where(state.done, eos_id, ids), jnp.where(state.done, 0.0, logp)
-        return _Progress(state.count + 1, ids, state.done | (ids == eos_id),
-                         jax.lax.dynamic_update_slice(state.ids, ids[:, None], (0, state.count)),
-                         jax.lax.dynamic_update_slice(state.logprobs, logp[:, None], (0, state.count)),
-                         state.lengths + ~state.done, state.caches)
+    def body(state: tuple[Slots, Retired]) -> tuple[Slots, Retired]:
+        slots, retired = jax.lax.while_loop(free_and_waiting, lambda s: _place(*s, window, placed, rules), state)
+        return _turn(config, parameters, rules, slots), retired
 
-    hidden, caches = _prefill(config, parameters, prompts, samples, sampling.max_tokens)
-    state = jax.lax.while_loop(lambda s: (s.count < sampling.max_tokens) & ~s.done.all(), next_token,
-                               record(_start(count * samples, sampling.max_tokens, caches, eos_id), hidden))
-    shape = (count, samples)
-    reasons = jnp.where(state.done, StopReason.EOS, StopReason.LENGTH).astype(jnp.int8)
-    return Completions(state.ids.reshape(*shape, -1), state.logprobs.reshape(*shape, -1),
-                       state.lengths.reshape(shape), reasons.reshape(shape))
+    def go_on(state: tuple[Slots, Retired]) -> jax.Array:
+        slots, retired = state
+        running, waits = slots.reason == RUNNING, placed + retired.count < window.waiting.count
+        return (slots.turn < last) & (waits | jnp.where(more, running.all(), running.any()))
+
+    return jax.lax.while_loop(go_on, body, (slots, retired))
 
 
-def _start(rows: int, tokens: int, caches: list[Cache], eos_id: int) -> _Progress:
-    return _Progress(jnp.int32(0), jnp.zeros(rows, jnp.int32), jnp.zeros(rows, bool),
-                     jnp.full((rows, tokens), eos_id, jnp.int32), jnp.zeros((rows, tokens), jnp.float32),
-                     jnp.zeros(rows, jnp.int32), caches)
+@functools.partial(jax.jit, donate_argnames="slots")
+def end(slots: Slots, which: jax.Array, reason: jax.Array) -> Slots:
+    """Ends the running answers of some slots [B] bool with a `StopReason`."""
+    stopped = which & (slots.reason == RUNNING)
+    return slots._replace(reason=jnp.where(stopped, reason, slots.reason).astype(jnp.int8))
 
 
-def _prefill(config: DecoderConfig, parameters: Parameters, prompts: Prompts, samples: int,
-             tokens: int) -> tuple[jax.Array, list[Cache]]:
-    """Last hidden state [P * n, D] of each prompt, and its caches with room for the answer."""
-    ids, lengths = prompts
-    positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
-    segments = (positions < lengths[:, None]).astype(jnp.int32)
-    hidden, cache = hidden_states(config, parameters, ids, positions, branch_mask(segments, jnp.zeros_like(ids)))
-    last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
-    room = [Cache(jnp.pad(jnp.repeat(cache.keys[i], samples, 0), ((0, 0), (0, 0), (0, 0), (0, tokens))),
-                  jnp.pad(jnp.repeat(cache.values[i], samples, 0), ((0, 0), (0, 0), (0, tokens), (0, 0))))
-            for i in range(config.layers)]
-    return jnp.repeat(last, samples, axis=0), room
+def _turn(config: DecoderConfig, parameters: Parameters, rules: Rules, slots: Slots) -> Slots:
+    """One token for every slot; those that have ended stay as they are."""
+    tokens, running = slots.ids.shape[1], slots.reason == RUNNING
+    prompt_places = slots.caches[0].keys.shape[-1] - tokens
+    place = slots.turn % tokens
+    positions = slots.prompt + slots.count - 1
+    hidden, caches = extend(config, parameters, slots.last[:, None], positions[:, None],
+                            _distance(slots, positions, prompt_places)[:, None], slots.caches, prompt_places + place)
+    raw = logits(config, parameters, hidden[:, 0])
+    drawn = draw_token(raw, _uniforms(slots.keys, slots.count), slots.count, rules)
+    count, reason = _after(drawn, slots.count, slots.limit, rules)
+    return slots._replace(
+        turn=slots.turn + 1, caches=caches, last=drawn.ids, count=jnp.where(running, count, slots.count),
+        ids=_put(slots.ids, drawn.ids, running, (slots.turn + 1) % tokens),
+        logprobs=_put(slots.logprobs, drawn.logprobs, running, (slots.turn + 1) % tokens),
+        reason=jnp.where(running, reason, slots.reason))
 
 
-def _visible(prompt_lengths: jax.Array, slots: int, tokens: int, at: jax.Array) -> jax.Array:
-    """Mask [B, Lp + T]: the prompt up to its own length, then the answer's tokens 0..at."""
-    slot = jnp.arange(slots + tokens)[None, :]
-    return (slot < prompt_lengths[:, None]) | ((slot >= slots) & (slot <= slots + at))
+def _uniforms(keys: jax.Array, counts: jax.Array) -> jax.Array:
+    """A number in [0, 1) for each row, which depends on its key and on how many tokens it has."""
+    return jax.vmap(lambda key, count: jax.random.uniform(jax.random.fold_in(key, count)))(keys, counts)
+
+
+def _after(drawn: Draw, count: jax.Array, limit: jax.Array, rules: Rules) -> tuple[jax.Array, jax.Array]:
+    """Tokens of each answer with the one that was drawn, and whether that ended it. No token comes of NaN."""
+    stopped = (drawn.ids[:, None] == rules.stops).any(axis=-1)
+    reason = jnp.where(count + 1 >= limit, StopReason.LENGTH, RUNNING)
+    reason = jnp.where(drawn.finite, jnp.where(stopped, StopReason.EOS, reason), StopReason.NAN)
+    return count + drawn.finite, reason.astype(jnp.int8)
+
+
+def _distance(slots: Slots, positions: jax.Array, prompt_places: int) -> jax.Array:
+    """[B, Lp + T]: how many positions each place lies behind the newest token, negative where nothing is seen."""
+    tokens = slots.ids.shape[1]
+    prompt = jnp.arange(prompt_places)
+    age = (slots.turn - jnp.arange(tokens)) % tokens
+    return jnp.concatenate([jnp.where(prompt < slots.prompt[:, None], positions[:, None] - prompt, -1),
+                            jnp.where(age < slots.count[:, None], age, -1)], axis=1)
+
+
+def _put(table: jax.Array, column: jax.Array, rows: jax.Array, place: jax.Array) -> jax.Array:
+    """[B, T] with a column [B] at a place, in some of the rows."""
+    old = jax.lax.dynamic_slice_in_dim(table, place, 1, axis=1)
+    return jax.lax.dynamic_update_slice_in_dim(table, jnp.where(rows[:, None], column[:, None], old), place, axis=1)
+
+
+def _place(slots: Slots, retired: Retired, window: Window, placed: jax.Array,
+           rules: Rules) -> tuple[Slots, Retired]:
+    """Gives the first free slot to the next waiting sample, and keeps the answer that it held."""
+    slot, sample = jnp.argmax(slots.reason != RUNNING), placed + retired.count
+    retired = Retired(retired.count + 1, *(table.at[retired.count].set(value) for table, value in zip(retired[1:], (
+        slot, slots.born[slot], slots.count[slot], slots.reason[slot], slots.ids[slot], slots.logprobs[slot]),
+        strict=True)))
+    # A value that is not a number stays one when it is weighed by 0, so it must not outlive its answer.
+    sick = (slots.reason[slot] == StopReason.NAN).astype(jnp.int32)
+    caches = jax.lax.fori_loop(0, sick, lambda _, caches: _forget(caches, slot), slots.caches)
+    waiting, place = window.waiting, slots.turn % slots.ids.shape[1]
+    first = Draw(*(value[sample] for value in window.first))
+    prompt, limit = waiting.prompt[sample], waiting.limits[sample]
+    count, reason = _after(Draw(*(value[None] for value in first)), jnp.zeros(1, jnp.int32), limit[None], rules)
+    caches = [Cache(*(jax.lax.dynamic_update_slice(mine, jax.lax.dynamic_slice_in_dim(theirs, prompt, 1),
+                                                   (slot, 0, 0, 0)) for mine, theirs in zip(*pair, strict=True)))
+              for pair in zip(caches, window.caches, strict=True)]
+    return slots._replace(
+        caches=caches, last=slots.last.at[slot].set(first.ids), born=slots.born.at[slot].set(slots.turn),
+        prompt=slots.prompt.at[slot].set(window.lengths[prompt]), count=slots.count.at[slot].set(count[0]),
+        limit=slots.limit.at[slot].set(limit), keys=slots.keys.at[slot].set(window.keys[sample]),
+        ids=slots.ids.at[slot, place].set(first.ids), logprobs=slots.logprobs.at[slot, place].set(first.logprobs),
+        reason=slots.reason.at[slot].set(reason[0])), retired
+
+
+def _forget(caches: list[Cache], slot: jax.Array) -> list[Cache]:
+    return [cache._replace(values=cache.values.at[slot].set(0)) for cache in caches]

@@ -1,67 +1,169 @@
-"""One token from each row of logits: the support, the draw, and the log-probability of what was drawn."""
+"""One token from each row of logits: what may be drawn, the draw, and the log-probability of what was drawn."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rl_reasoning.config import Sampling
-from rl_reasoning.models.likelihood import log_probabilities
-
-_BLOCK = 256  # inner level of the inverse CDF: two short cumulative sums instead of one over the vocabulary
+_LARGEST = 0x7F7FFFFF  # the bits of the largest finite float32
 
 
-def support_logprobs(raw: jax.Array, sampling: Sampling) -> jax.Array:
-    """Log-probabilities [B, V] of the distribution that is sampled: -inf outside top-k and top-p.
+class Cut(NamedTuple):
+    """Truncations of the distribution; scalars. top_k: int32, at most V. top_p, min_p: float32."""
 
-    Top-k is cut first, then top-p on what is left, renormalised: the smallest set of likeliest tokens whose
-    mass reaches top_p, the token that crosses it included. Ties with the last token kept are kept.
+    top_k: jax.Array
+    top_p: jax.Array
+    min_p: jax.Array
+
+
+@functools.partial(jax.tree_util.register_dataclass, meta_fields=["declared"],
+                   data_fields=["temperature", "cut", "stops", "min_tokens", "forbidden", "forced"])
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """How tokens are drawn, as arrays: other values do not compile again; None leaves a rule out of the program.
+
+    Attributes:
+      temperature: scalar float32; None takes the likeliest token.
+      stops: [E] int32, the tokens that end an answer.
+      cut: truncations, or None.
+      min_tokens: scalar int32: no stop among an answer's first tokens; or None.
+      forbidden: [V] bool, tokens that are never drawn, or None.
+      forced: [F] int32, what every answer begins with, or None.
+      declared: "sampled" reports log-probabilities after truncation, "policy" those before.
     """
-    logp = log_probabilities(raw, sampling.temperature)
-    if 0 < sampling.top_k < logp.shape[-1]:
-        least = jax.lax.top_k(logp, sampling.top_k)[0][:, -1:]
-        logp = jax.nn.log_softmax(jnp.where(logp >= least, logp, -jnp.inf), axis=-1)
-    if sampling.top_p < 1:
-        ordered = jnp.sort(logp, axis=-1, descending=True)
-        mass_before = jnp.cumsum(jnp.exp(ordered), axis=-1) - jnp.exp(ordered)
-        least = jnp.min(jnp.where(mass_before < sampling.top_p, ordered, jnp.inf), axis=-1, keepdims=True)
-        logp = jax.nn.log_softmax(jnp.where(logp >= least, logp, -jnp.inf), axis=-1)
-    return logp
+
+    temperature: jax.Array | None
+    stops: jax.Array
+    cut: Cut | None = None
+    min_tokens: jax.Array | None = None
+    forbidden: jax.Array | None = None
+    forced: jax.Array | None = None
+    declared: str = "sampled"
 
 
-def draw(logp: jax.Array, uniforms: jax.Array) -> jax.Array:
-    """Inverse-CDF sampling: the first id at which the cumulative probability exceeds the uniform number.
+class Draw(NamedTuple):
+    """ids: [B] int32. logprobs: [B] float32. finite: [B] bool, False where the logits give no distribution."""
 
-    Args: logp [B, V]; uniforms [B] in [0, 1).
-    Returns: [B] int32; always an id of positive probability.
+    ids: jax.Array
+    logprobs: jax.Array
+    finite: jax.Array
+
+
+def draw_token(raw: jax.Array, uniforms: jax.Array, counts: jax.Array, rules: Rules) -> Draw:
+    """A token for each row and its log-probability under the declared distribution.
+
+    At temperature 0 it is the likeliest token, with its log-probability at temperature 1. A forced token has the
+    log-probability that it had before truncation.
+
+    Args: raw [B, V] logits; uniforms [B] in [0, 1); counts [B] int32, tokens that each answer has already.
     """
-    rows, size = logp.shape
-    padded = jnp.pad(jnp.exp(logp), ((0, 0), (0, -size % _BLOCK))).reshape(rows, -1, _BLOCK)
+    scaled, top, weights, kept = distribution(raw, counts, rules)
+    # The first of the likeliest tokens comes from the same search; a plain argmax takes 20 times as long on a CPU.
+    ids = draw(kept, uniforms) if rules.temperature is not None else draw((scaled == top).astype(jnp.float32),
+                                                                          jnp.zeros_like(uniforms))
+    total, before = kept.sum(axis=-1), weights.sum(axis=-1)
+    declared = before if rules.declared == "policy" or rules.temperature is None else total
+    if rules.forced is not None:
+        begun = counts >= rules.forced.size
+        ids = jnp.where(begun, ids, rules.forced[jnp.minimum(counts, rules.forced.size - 1)])
+        declared = jnp.where(begun, declared, before)
+    chosen = jnp.take_along_axis(scaled, ids[:, None], axis=-1)[:, 0]
+    return Draw(ids, chosen - top[:, 0] - jnp.log(declared), jnp.isfinite(total))
+
+
+def declared_logprobs(raw: jax.Array, counts: jax.Array, rules: Rules) -> jax.Array:
+    """Log-probabilities [B, V] of the distribution that `draw_token` reports, -inf outside of it; forcing aside."""
+    scaled, top, weights, kept = distribution(raw, counts, rules)
+    if rules.declared == "policy" or rules.temperature is None:
+        kept = weights
+    return jnp.where(kept > 0, scaled - top - jnp.log(kept.sum(axis=-1, keepdims=True)), -jnp.inf)
+
+
+def distribution(raw: jax.Array, counts: jax.Array, rules: Rules) -> tuple[jax.Array, ...]:
+    """What may be drawn from [B, V] logits.
+
+    Returns:
+      logits over temperature [B, V], -inf where forbidden; their maximum [B, 1]; exp of the difference [B, V];
+      and the same with 0 outside of the truncated support.
+    """
+    scaled = _allowed(raw.astype(jnp.float32), counts, rules)
+    if rules.temperature is not None:
+        scaled = scaled / rules.temperature
+    top = scaled.max(axis=-1, keepdims=True)
+    gap = top - scaled
+    weights = jnp.exp(-gap)
+    kept = weights if rules.cut is None else jnp.where(gap <= _limit(gap, weights, rules.cut), weights, 0.0)
+    return scaled, top, weights, kept
+
+
+def _allowed(raw: jax.Array, counts: jax.Array, rules: Rules) -> jax.Array:
+    vocabulary = raw.shape[-1]
+    if rules.forbidden is not None:
+        raw = jnp.where(rules.forbidden, -jnp.inf, raw)
+    if rules.min_tokens is not None:
+        stops = (jnp.arange(vocabulary)[:, None] == rules.stops).any(axis=-1)
+        raw = jnp.where(stops & (counts < rules.min_tokens)[:, None], -jnp.inf, raw)
+    return raw
+
+
+def _limit(gap: jax.Array, weights: jax.Array, cut: Cut) -> jax.Array:
+    """[B, 1]: how far below the likeliest token's logit the least likely token lies that is kept.
+
+    Top-k is cut first, then top-p on what is left, renormalised: the smallest set of likeliest tokens whose mass
+    reaches top_p, the token that crosses it included; then min-p, a share of the likeliest token's probability.
+    Ties with the last token kept are kept.
+    """
+    def apply(active: jax.Array, mass: jax.Array, target: jax.Array) -> jax.Array:
+        return jax.lax.cond(active, _reach, lambda gap, *_: jnp.full_like(gap[:, :1], jnp.inf), gap, mass, target)
+
+    ones = jnp.ones_like(gap)
+    limit = apply(cut.top_k < gap.shape[-1], ones, jnp.full_like(gap[:, :1], cut.top_k))
+    left = jnp.where(gap <= limit, weights, 0.0)
+    limit = jnp.minimum(limit, apply(cut.top_p < 1, left, cut.top_p * left.sum(axis=-1, keepdims=True)))
+    return jnp.minimum(limit, -jnp.log(cut.min_p))
+
+
+def _reach(gap: jax.Array, mass: jax.Array, target: jax.Array) -> jax.Array:
+    """[B, 1]: the smallest gap within which the mass reaches the target.
+
+    By bisection over the bits of float32, which order numbers of 0 and more: 31 sums over the vocabulary, exact,
+    and on a CPU over ten times faster than a sort.
+    """
+    bits = jax.lax.bitcast_convert_type(gap, jnp.int32)
+
+    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        below, enough = bounds
+        middle = below + (enough - below) // 2
+        reached = jnp.where(bits <= middle, mass, 0.0).sum(axis=-1, keepdims=True) >= target
+        return jnp.where(reached, below, middle), jnp.where(reached, middle, enough)
+
+    first = (jnp.full_like(bits[:, :1], -1), jnp.full_like(bits[:, :1], _LARGEST))
+    return jax.lax.bitcast_convert_type(jax.lax.fori_loop(0, 31, halve, first)[1], jnp.float32)
+
+
+def draw(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
+    """Inverse-CDF sampling in two levels: the first id at which the cumulative weight exceeds the uniform share.
+
+    Two short cumulative sums instead of one over the vocabulary, and one random number instead of V.
+
+    Args: weights [B, V] of 0 and more; uniforms [B] in [0, 1).
+    Returns: [B] int32; always an id of positive weight.
+    """
+    rows, size = weights.shape
+    block = 1 << (max(1, size - 1).bit_length() + 1) // 2
+    padded = jnp.pad(weights, ((0, 0), (0, -size % block))).reshape(rows, -1, block)
     sums = padded.sum(axis=-1)
     cumulative = jnp.cumsum(sums, axis=-1)
     target = uniforms * cumulative[:, -1]
-    block = _first_above(cumulative, target, sums)
-    reached = jnp.take_along_axis(cumulative - sums, block[:, None], axis=-1)[:, 0]
-    inner = jnp.take_along_axis(padded, block[:, None, None], axis=1)[:, 0]
-    return block * _BLOCK + _first_above(jnp.cumsum(inner, axis=-1), target - reached, inner)
+    chosen = _first_above(cumulative, target, sums)
+    reached = jnp.take_along_axis(cumulative - sums, chosen[:, None], axis=-1)[:, 0]
+    inner = jnp.take_along_axis(padded, chosen[:, None, None], axis=1)[:, 0]
+    return chosen * block + _first_above(jnp.cumsum(inner, axis=-1), target - reached, inner)
 
 
 def _first_above(cumulative: jax.Array, target: jax.Array, mass: jax.Array) -> jax.Array:
     """First column whose cumulative mass exceeds the target; the heaviest one where rounding leaves none."""
     above = (cumulative > target[:, None]) & (mass > 0)
     return jnp.where(above.any(axis=-1), above.argmax(axis=-1), mass.argmax(axis=-1)).astype(jnp.int32)
-
-
-def draw_token(raw: jax.Array, keys: jax.Array, sampling: Sampling) -> tuple[jax.Array, jax.Array]:
-    """A token for each row and its log-probability under the distribution it was drawn from.
-
-    At temperature 0 it is the likeliest token, with its log-probability at temperature 1.
-
-    Args: raw [B, V] logits; keys [B].
-    Returns: ids [B] int32, log-probabilities [B] float32.
-    """
-    if sampling.temperature == 0:
-        logp = log_probabilities(raw, 1.0)
-        ids = logp.argmax(axis=-1).astype(jnp.int32)
-    else:
-        logp = support_logprobs(raw, sampling)
-        ids = draw(logp, jax.vmap(jax.random.uniform)(keys))
-    return ids, jnp.take_along_axis(logp, ids[:, None], axis=-1)[:, 0]

@@ -11,7 +11,8 @@ from rl_reasoning.models.decoder import (
     Cache,
     Parameters,
     branch_mask,
-    decode_step,
+    empty_cache,
+    extend,
     hidden_states,
     logits,
     unstack_layers,
@@ -29,10 +30,10 @@ def forward_pass(config: DecoderConfig, parameters: Parameters, ids: jax.Array) 
 @functools.partial(jax.jit, static_argnames="config")
 def _step(config: DecoderConfig, parameters: Parameters, ids: jax.Array, at: jax.Array,
           caches: list[Cache]) -> tuple[jax.Array, list[Cache]]:
-    seen = jnp.broadcast_to(jnp.arange(ids.shape[1]) <= at, ids.shape)
-    layers, positions = unstack_layers(config, parameters), jnp.full(len(ids), at)
-    hidden, caches = decode_step(config, parameters, layers, ids[:, at], positions, seen, caches, at)
-    return logits(config, parameters, hidden), caches
+    distance = jnp.broadcast_to(at - jnp.arange(ids.shape[1]), (len(ids), 1, ids.shape[1]))
+    tokens, positions = jax.lax.dynamic_slice_in_dim(ids, at, 1, axis=1), jnp.full((len(ids), 1), at)
+    hidden, caches = extend(config, unstack_layers(config, parameters), tokens, positions, distance, caches, at)
+    return logits(config, parameters, hidden[:, 0]), caches
 
 
 def forward(config: DecoderConfig, parameters: Parameters, tokens: list[list[int]]) -> np.ndarray:
@@ -42,10 +43,9 @@ def forward(config: DecoderConfig, parameters: Parameters, tokens: list[list[int
 
 def decoded(config: DecoderConfig, parameters: Parameters, tokens: list[list[int]]) -> np.ndarray:
     """The same from cached decoding."""
-    ids, dtype = jnp.asarray(tokens), config.precision.compute
+    ids = jnp.asarray(tokens)
     rows, length = ids.shape
-    caches = [Cache(jnp.zeros((rows, config.kv_heads, config.head_dim, length), dtype),
-                    jnp.zeros((rows, config.kv_heads, length, config.head_dim), dtype)) for _ in range(config.layers)]
+    caches = empty_cache(config, rows, length)
     found = []
     for at in range(length):
         values, caches = _step(config, parameters, ids, at, caches)

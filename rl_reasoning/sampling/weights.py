@@ -1,0 +1,109 @@
+"""A policy's weights as the decode engine holds them, and a fingerprint that tells whether they are the trainer's."""
+
+import weakref
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rl_reasoning.models.decoder import DecoderConfig, Parameters, unstack_layers
+
+
+class StaleWeights(RuntimeError):
+    """An engine sampled from other weights than it was given."""
+
+
+def check_fresh(held: int | None, parameters: Parameters) -> None:
+    """Raises StaleWeights when what an engine holds is not what it was given.
+
+    Args: held: the engine's fingerprint; None, of an engine that cannot tell, passes.
+    """
+    if held is not None and held != (wanted := fingerprint(parameters)):
+        raise StaleWeights(f"the engine sampled from weights with the fingerprint {held:08x}, and the policy's have "
+                           f"{wanted:08x}: it did not take over the latest ones; its answers must not be trained on")
+
+
+class Weights:
+    """The weights of the latest parameters, one list entry a layer.
+
+    They are taken over once for each new set of parameters: slices of stacked layers are copies, which must not be made
+    again for every rollout, let alone for every token.
+    """
+
+    def __init__(self, config: DecoderConfig):
+        self._config = config
+        self._source: list[weakref.ref] = []
+        self._held: Parameters | None = None
+        self._known: int | None = None
+
+    def of(self, parameters: Parameters) -> Parameters:
+        """The weights of these parameters, with `layers` as a list."""
+        leaves = jax.tree.leaves(parameters)
+        same = len(leaves) == len(self._source) and all(
+            known() is leaf for known, leaf in zip(self._source, leaves, strict=True))
+        if not same:
+            # The old weights go before the new ones come: less memory.
+            self._held, self._known, self._source = None, None, []
+            self._held = _layered(self._config, parameters)
+            self._source = [weakref.ref(leaf) for leaf in leaves]
+        return self._held
+
+    @property
+    def fingerprint(self) -> int | None:
+        """`fingerprint` of what is held; None before anything is."""
+        if self._known is None and self._held is not None:
+            self._known = fingerprint(self._held)
+        return self._known
+
+
+def _layered(config: DecoderConfig, parameters: Parameters) -> Parameters:
+    """`unstack_layers`; what has a list of layers already is taken as it is, without a copy."""
+    if isinstance(parameters["layers"], list):
+        return parameters
+    return parameters | {"layers": _unstack(config, {"layers": parameters["layers"]})["layers"]}
+
+
+_unstack = jax.jit(unstack_layers, static_argnums=0)
+
+
+def fingerprint(parameters: Parameters) -> int:
+    """A number that changes when any bit of the parameters does, or where it lies; the same for a stack and a list.
+
+    Sums modulo 2^32 of each weight's bits mixed with its place (MurmurHash3's finaliser): two sets of weights share
+    it with a chance of about 2^-32. It guards against mistakes, not against malice.
+    """
+    layers = parameters["layers"]
+    rest = {name: part for name, part in parameters.items() if name != "layers"}
+    hashed = _hash(layers) if isinstance(layers, list) else _hash_stack(layers)
+    whole = int(_hash(rest))
+    for value in np.asarray(hashed).tolist():
+        whole = (whole * 1_000_003 ^ value) % 2**32
+    return whole
+
+
+def _hash_tree(tree: Any) -> jax.Array:
+    """uint32 of one tree."""
+    total = jnp.uint32(0)
+    for number, leaf in enumerate(jax.tree.leaves(tree)):
+        bits = jax.lax.bitcast_convert_type(leaf, {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize])
+        place = jnp.arange(leaf.size, dtype=jnp.uint32).reshape(leaf.shape) * jnp.uint32(0x9E3779B1)
+        mixed = bits.astype(jnp.uint32) ^ (place + jnp.uint32(number * 0x7FEB352D % 2**32))
+        mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(0x85EBCA6B)
+        mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
+        total += jnp.sum(mixed ^ (mixed >> 16), dtype=jnp.uint32)
+    return total
+
+
+@jax.jit
+def _hash(tree: Any) -> jax.Array:
+    """uint32 of a tree, or [L] of a list of L trees."""
+    return jnp.stack([_hash_tree(part) for part in tree]) if isinstance(tree, list) else _hash_tree(tree)
+
+
+@jax.jit
+def _hash_stack(stacked: Any) -> jax.Array:
+    """[L] uint32 of a tree whose leaves have a leading axis of layers."""
+    return jax.lax.map(_hash_tree, stacked)
+
+

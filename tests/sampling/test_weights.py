@@ -1,0 +1,49 @@
+"""The weights that an engine holds, and the fingerprint that tells when they are not the trainer's."""
+
+import jax
+import numpy as np
+import pytest
+
+from rl_reasoning.models.decoder import DecoderConfig, initialize, unstack_layers
+from rl_reasoning.sampling.weights import StaleWeights, Weights, check_fresh, fingerprint
+
+CONFIG = DecoderConfig(vocabulary=19, layers=2, width=16, heads=4, kv_heads=2, head_dim=6, mlp=24)
+PARAMETERS = initialize(CONFIG, jax.random.key(0))
+
+
+def test_fingerprint_is_that_of_the_trainers_layout():
+    assert fingerprint(unstack_layers(CONFIG, PARAMETERS)) == fingerprint(PARAMETERS)
+
+
+def test_fingerprint_sees_every_leaf_one_bit_and_an_exchange():
+    """T32: one unit in the last place of any leaf, two layers exchanged, two numbers exchanged."""
+    before, leaves = fingerprint(PARAMETERS), jax.tree.leaves(PARAMETERS)
+    seen = {before}
+    for number, leaf in enumerate(leaves):
+        at = tuple(0 for _ in leaf.shape)
+        changed = [*leaves[:number], leaf.at[at].set(np.nextafter(leaf[at], np.float32(9))), *leaves[number + 1:]]
+        seen.add(fingerprint(jax.tree.unflatten(jax.tree.structure(PARAMETERS), changed)))
+    turned = PARAMETERS | {"layers": jax.tree.map(lambda leaf: leaf[::-1], PARAMETERS["layers"])}
+    swapped = PARAMETERS | {"embed": {"embedding": PARAMETERS["embed"]["embedding"][::-1]}}
+    seen |= {fingerprint(turned), fingerprint(swapped)}
+    assert len(seen) == len(leaves) + 3
+
+
+def test_new_parameters_are_taken_over_and_old_ones_are_kept_once():
+    """T32: every update reaches the engine; the same parameters are not copied again."""
+    weights = Weights(CONFIG)
+    assert weights.fingerprint is None
+    held = weights.of(PARAMETERS)
+    assert weights.of(dict(PARAMETERS)) is held
+    for step in range(3):
+        updated = jax.tree.map(lambda leaf, step=step: leaf + 1e-6 * (step + 1), PARAMETERS)
+        weights.of(updated)
+        check_fresh(weights.fingerprint, updated)
+    with pytest.raises(StaleWeights, match="did not take over"):
+        check_fresh(weights.fingerprint, PARAMETERS)
+    check_fresh(None, PARAMETERS)
+
+
+def test_a_list_of_layers_is_taken_as_it_is():
+    layered = unstack_layers(CONFIG, PARAMETERS)
+    assert Weights(CONFIG).of(layered) is layered
