@@ -42,7 +42,8 @@ def run(experiment: Experiment) -> int:
     from rl_reasoning.loop.experiment import BASE
 
     compared = [name for name in experiment.compare if name != BASE]
-    for name in compared if experiment.mode == "compare" else [experiment.algorithm]:
+    trained = {"train": [experiment.algorithm], "compare": compared, "evaluate": []}
+    for name in trained[experiment.mode]:
         try:
             options.check(name, options.resolve(name, experiment.objective), experiment)
         except ValueError as error:

@@ -272,7 +272,11 @@ class Evaluation:
     batch: int = setting(1024, low=1, doc="answers sampled at once")
     sampling: Sampling = dataclasses.field(default_factory=Sampling)
     bootstrap: int = setting(1000, low=1, doc="resamples of the problems for the 95 % interval")
-    by: str = setting("", doc="a fact of the problems, such as degree, for a table of accuracy by its values")
+    by: tuple[str, ...] = setting((), doc="facts of the problems, such as degree, for tables of accuracy by their "
+                                  "values; level, subject and type have theirs where all problems have them")
+    traced: int = setting(4, low=0, doc="answers a problem whose tokens are kept with their log-probabilities")
+    run: str = setting("", doc="mode evaluate: the folder of the run whose policy is asked; empty asks the base")
+    step: int = setting(-1, low=-1, doc="mode evaluate: which kept step of that run; 0 its base, -1 the last")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,7 +284,8 @@ class Experiment:
     """Everything a run needs."""
 
     name: str = setting("countdown", doc="names the run folder and the report")
-    mode: str = setting("train", choices=("train", "compare", "list"), doc="one algorithm, several, or a table of all")
+    mode: str = setting("train", choices=("train", "compare", "evaluate", "list"),
+                        doc="one algorithm, several, answers without training, or a table of all algorithms")
     algorithm: str = setting("w_reinforce", doc="an entry of rl_reasoning.algorithms")
     objective: dict[str, Any] = setting({}, doc="changes to the algorithm's own options")
     compare: tuple[str, ...] = setting((), doc="the algorithms of mode compare, run one after another")

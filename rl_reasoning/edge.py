@@ -149,6 +149,23 @@ def find_setting(key: str, value: Any) -> Setting:
     raise _error(key, value, f"no such setting; did you mean {' or '.join(_nearest(key, list(known)))}?")
 
 
+def read_text_value(key: str, text: str) -> Any:
+    """The value of a setting that is written as text, as on a command line.
+
+    Raises:
+      ConfigError: there is no such setting, or the text is no value of its type.
+    """
+    setting = find_setting(key, text)
+    if setting.kind is bool and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if setting.kind in (int, float):
+        try:
+            return setting.kind(text)
+        except ValueError:
+            raise setting.error(text) from None
+    return text
+
+
 def choose_preset(name: str, presets: Mapping[str, Any]) -> Any:
     """The entry of a config file's table of presets; "" is the run without a preset.
 

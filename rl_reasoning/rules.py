@@ -21,6 +21,9 @@ def broken_rules(experiment: Experiment) -> Broken:
                f"must divide the {rl.prompts // rl.minibatches} prompts of a mini-batch (rl.prompts / rl.minibatches)")
     if experiment.mode == "compare" and not experiment.compare:
         yield "compare", experiment.compare, "mode compare needs names of algorithms, as in --config.compare=psr,nsr"
+    evaluation = experiment.evaluation
+    if evaluation.run and experiment.mode != "evaluate":
+        yield "evaluation.run", evaluation.run, "is read in mode evaluate alone: give --config.mode=evaluate"
     if repeated:
         yield "compare", experiment.compare, "names an algorithm twice; each may come once"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment.name):
@@ -46,7 +49,8 @@ def _broken_model_rules(experiment: Experiment) -> Broken:
 def _broken_math_rules(experiment: Experiment) -> Broken:
     settings = experiment.task.math
     if experiment.task.kind == "math":
-        for key in ("train", "held_out"):
+        # What is evaluated needs nothing to train on.
+        for key in ("held_out",) if experiment.mode == "evaluate" else ("train", "held_out"):
             if not getattr(settings, key):
                 yield f"task.math.{key}", getattr(settings, key), "must name at least one file or data set"
     if settings.weights and len(settings.weights) != len(settings.train):

@@ -48,7 +48,7 @@ def run_module():
     (["--config.rl.shuffle_rewards=maybe"], ["config.rl.shuffle_rewards = 'maybe'", "true or false"]),
     (["--config.rl.steps=-1"], ["config.rl.steps = -1", "0 or more"]),
     (["--config.rl.minibatches=7"], ["config.rl.minibatches = 7", "rl.prompts = 64"]),
-    (["--config.mode=trian"], ["config.mode = 'trian'", "train, compare, list", "did you mean train?"]),
+    (["--config.mode=trian"], ["config.mode = 'trian'", "train, compare, evaluate, list", "did you mean train?"]),
     (["--config.rl=3"], ["config.rl = '3'", "group of settings"]),
     (["--config.rl.steps"], ["--config.rl.steps"]),
     (["steps=3"], ["'steps=3'", "--config.KEY=VALUE"]),

@@ -2,17 +2,31 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from rl_reasoning.config import Evaluation
-from rl_reasoning.evaluation.pass_at_k import pass_at_k_summary
+from rl_reasoning.evaluation.summary import NothingToSummarize, Tally
+from rl_reasoning.evaluation.token_scores import change_of_logprobs
 from rl_reasoning.models.decoder import Parameters
-from rl_reasoning.rollouts import NothingScored, Policy, sample, second_opinions, verify
+from rl_reasoning.rollouts import NothingScored, Policy, sample, verify
 from rl_reasoning.tasks.pool import Verifier
-from rl_reasoning.types import Outcome, Problem, Rollouts, StopReason
+from rl_reasoning.types import Completions, Problem, Rollouts, StopReason
+
+
+class Part(NamedTuple):
+    """Answers that are drawn together: `count` problems from number `first`, `samples` of each; drawn as `shape`."""
+
+    first: int
+    count: int
+    samples: range
+    shape: tuple[int, int]
+
+    @property
+    def answers(self) -> int:
+        return self.count * len(self.samples)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,94 +34,132 @@ class EvaluationResult:
     """What `evaluate` found.
 
     Attributes:
-      summary: Pass@k with intervals and the averages, as the run folder keeps them.
+      summary: Pass@k with intervals and the averages, as the run folder keeps them (see `Tally.summary`).
       rollouts: every answer, in parts.
+      records: one mapping an answer, problem by problem (see `sample_records`).
     """
 
     summary: dict[str, Any]
     rollouts: tuple[Rollouts, ...]
+    records: tuple[dict[str, Any], ...]
 
     def samples(self) -> Iterator[dict[str, Any]]:
         """One record an answer, problem by problem."""
-        for part in self.rollouts:
-            yield from sample_records(part)
+        return iter(self.records)
 
 
 def evaluate(policy: Policy, parameters: Parameters, verifier: Verifier, problems: Sequence[Problem],
-             settings: Evaluation, key: jax.Array, seed: int) -> EvaluationResult:
+             settings: Evaluation, key: jax.Array, seed: int, reference: Parameters | None = None) -> EvaluationResult:
     """Draws `settings.samples` answers to each problem and estimates Pass@k.
 
     Args:
       key: see `rl_reasoning.keys.derive`; an answer depends on the key, its problem and its number alone.
       seed: of the bootstrap.
+      reference: an earlier policy; tokens that are kept then carry how their log-probability has changed.
 
     Raises:
       NothingScored: no answer at all could be scored, so Pass@k is not defined.
     """
-    together = max(1, settings.batch // settings.samples)
-    parts = []
-    for first in range(0, len(problems), together):
-        chunk = list(problems[first:first + together])
-        # The last chunk is filled up with repeats, so that one shape is compiled; the repeats are dropped.
-        padded = chunk + [chunk[-1]] * (min(together, len(problems)) - len(chunk))
-        prompts, completions = sample(policy, parameters, padded, range(settings.samples), key, settings.sampling)
-        kept = (type(whole)(*(array[:len(chunk)] for array in whole)) for whole in (prompts, completions))
-        parts.append(verify(policy, verifier, chunk, *kept))
-    return EvaluationResult(_summary(parts, settings, seed), tuple(parts))
+    tally, parts, records = Tally(), [], []
+    for rollouts, found in answers(policy, parameters, verifier, problems, settings, key, reference):
+        parts.append(rollouts)
+        records += found
+        tally.add(found)
+    return EvaluationResult(summarize(tally, problems, settings, seed), tuple(parts), tuple(records))
 
 
-def _summary(parts: Sequence[Rollouts], settings: Evaluation, seed: int) -> dict[str, Any]:
-    rewards = np.concatenate([part.rewards for part in parts])
-    right, total = (rewards == 1).sum(axis=1), np.isfinite(rewards).sum(axis=1)
-    known = total > 0
-    if not known.any():
-        raise NothingScored(f"no answer of the evaluation could be scored; the first: {parts[0].verdicts[0][0].reason}")
-    # An answer's surprise, summed over its tokens and averaged over tokens, estimates the entropy.
-    surprise = -sum(float(part.completions.logprobs.sum()) for part in parts)
-    return {
-        "problems": len(rewards), "samples": settings.samples,
-        "pass_at_k": pass_at_k_summary(right[known], total[known], settings.samples, settings.bootstrap, seed),
-        "unscorable_problems": int((~known).sum()),
-        "right": right.tolist(), "total": total.tolist(),
-        **_facts(parts, settings.by),
-        "entropy": surprise / sum(int(part.completions.lengths.sum()) for part in parts),
-        **answer_statistics(parts),
-    }
+def summarize(tally: Tally, problems: Sequence[Problem], settings: Evaluation, seed: int) -> dict[str, Any]:
+    """`Tally.summary` with the facts of the problems that accuracy is broken down by. Raises NothingScored."""
+    try:
+        summary = tally.summary(settings.samples, settings.bootstrap, seed)
+    except NothingToSummarize as error:
+        raise NothingScored(str(error)) from None
+    return summary | {"facts": facts(problems, settings.by)}
 
 
-def _facts(parts: Sequence[Rollouts], by: str) -> dict[str, Any]:
-    """What each problem is counted under in the table of accuracy by a fact of the problems."""
-    if not by:
-        return {}
-    return {"by": by, "groups": [str(problem.metadata[by]) for part in parts for problem in part.problems]}
+def facts(problems: Sequence[Problem], names: Sequence[str]) -> dict[str, list[str]]:
+    """{name: [P]}: what each problem is counted under in the tables of accuracy by a fact of the problems."""
+    return {name: [str(problem.metadata[name]) for problem in problems] for name in names}
 
 
-def answer_statistics(parts: Sequence[Rollouts]) -> dict[str, float]:
-    """Shares and means over all answers: length (tokens), format, accuracy_given_format, truncated, unscorable."""
-    outcomes = np.asarray([verdict.outcome for part in parts for row in part.verdicts for verdict in row])
-    lengths = np.concatenate([part.completions.lengths.ravel() for part in parts])
-    stops = np.concatenate([part.completions.stop_reasons.ravel() for part in parts])
-    unscorable = np.isin(outcomes, (Outcome.TIMEOUT, Outcome.CRASH))
-    parsed = ~unscorable & (outcomes != Outcome.UNPARSABLE)
-    return {
-        "length": float(lengths.mean()),
-        "format": float(parsed.sum() / max(1, (~unscorable).sum())),
-        "accuracy_given_format": float((outcomes == Outcome.RIGHT).sum() / max(1, parsed.sum())),
-        "truncated": float((stops == StopReason.LENGTH).mean()),
-        "unscorable": float(unscorable.mean()),
-        **second_opinions(parts),
-    }
+def plan(problems: int, settings: Evaluation) -> Iterator[Part]:
+    """The parts in which answers are drawn, in the order of their records: problem by problem, sample by sample.
+
+    All are drawn in one shape, so that one is compiled; what a last part lacks is filled up and dropped.
+    """
+    width = min(settings.samples, settings.batch)
+    together = min(max(1, settings.batch // settings.samples), problems)
+    for first in range(0, problems, together):
+        for start in range(0, settings.samples, width):
+            samples = range(start, min(start + width, settings.samples))
+            yield Part(first, min(together, problems - first), samples, (together, width))
 
 
-def sample_records(rollouts: Rollouts) -> Iterator[dict[str, Any]]:
-    """One JSON-able record an answer."""
+def answers(policy: Policy, parameters: Parameters, verifier: Verifier, problems: Sequence[Problem],
+            settings: Evaluation, key: jax.Array, reference: Parameters | None = None,
+            done: int = 0) -> Iterator[tuple[Rollouts, list[dict[str, Any]]]]:
+    """Draws and scores answers part by part; yields each with its records.
+
+    Args: done: records that are kept already; parts that they cover are not drawn again, and the others' records
+      come without them.
+    """
+    for part in plan(len(problems), settings):
+        if done >= part.answers:
+            done -= part.answers
+            continue
+        rollouts = _draw(policy, parameters, verifier, problems, settings, key, part)
+        records = list(sample_records(rollouts, part.samples.start))
+        _keep_tokens(policy, parameters, reference, settings, rollouts, part, records)
+        yield rollouts, records[done:]
+        done = 0
+
+
+def _draw(policy: Policy, parameters: Parameters, verifier: Verifier, problems: Sequence[Problem],
+          settings: Evaluation, key: jax.Array, part: Part) -> Rollouts:
+    height, width = part.shape
+    chunk = list(problems[part.first:part.first + part.count])
+    filled = chunk + [chunk[-1]] * (height - len(chunk))
+    numbers = range(part.samples.start, part.samples.start + width)
+    prompts, completions = sample(policy, parameters, filled, numbers, key, settings.sampling)
+    kept = Completions(*(array[:len(chunk), :len(part.samples)] for array in completions))
+    return verify(policy, verifier, chunk, type(prompts)(*(array[:len(chunk)] for array in prompts)), kept)
+
+
+def _keep_tokens(policy: Policy, parameters: Parameters, reference: Parameters | None, settings: Evaluation,
+                 rollouts: Rollouts, part: Part, records: list[dict[str, Any]]) -> None:
+    """Adds the tokens of the first few answers to a problem to their records: [[text, log-probability], ...], and
+    as a third number how it has changed from the reference, both at temperature 1."""
+    count = min(settings.traced, part.samples.stop) - part.samples.start
+    if count < 1:
+        return
+    changes = None
+    if reference is not None:
+        changes = change_of_logprobs(policy, parameters, reference, rollouts, count)
+    for p in range(part.count):
+        for i in range(count):
+            length = int(rollouts.completions.lengths[p, i])
+            ids = rollouts.completions.ids[p, i, :length]
+            columns = [[policy.decode(ids[at:], 1) for at in range(length)],
+                       _rounded(rollouts.completions.logprobs[p, i, :length])]
+            if changes is not None:
+                columns.append(_rounded(changes[p, i, :length]))
+            records[p * len(part.samples) + i]["tokens"] = [list(row) for row in zip(*columns, strict=True)]
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [round(float(value), 4) for value in values]
+
+
+def sample_records(rollouts: Rollouts, first: int = 0) -> Iterator[dict[str, Any]]:
+    """One JSON-able record an answer. Args: first: the number of the first sample."""
     completions = rollouts.completions
     logprobs = completions.logprobs.sum(axis=-1, dtype=np.float64)
     for p, problem in enumerate(rollouts.problems):
         prompt = problem.prompt if isinstance(problem.prompt, str) else problem.prompt[-1].content
         for i, (text, verdict) in enumerate(zip(rollouts.texts[p], rollouts.verdicts[p], strict=True)):
-            yield {"problem": problem.id, "sample": i, "prompt": prompt, "text": text, "answer": verdict.answer,
-                   "outcome": verdict.outcome, "reward": verdict.reward, "reason": verdict.reason,
-                   "logprob": float(logprobs[p, i]), "length": int(completions.lengths[p, i]),
+            yield {"problem": problem.id, "sample": first + i, "prompt": prompt, "text": text,
+                   "answer": verdict.answer, "outcome": verdict.outcome, "reward": verdict.reward,
+                   "reason": verdict.reason, "logprob": float(logprobs[p, i]),
+                   "length": int(completions.lengths[p, i]),
                    "stop_reason": StopReason(completions.stop_reasons[p, i]).name.lower(),
                    **({"second": verdict.second} if verdict.second else {})}

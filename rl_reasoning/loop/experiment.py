@@ -11,6 +11,7 @@ from rl_reasoning import keys
 from rl_reasoning.config import Experiment
 from rl_reasoning.evaluation.evaluate import evaluate
 from rl_reasoning.loop.describe import describe_model
+from rl_reasoning.loop.evaluating import evaluate_policy
 from rl_reasoning.loop.reinforce import TrainingFailed, alarm, make_trainer, reinforce
 from rl_reasoning.loop.setup import Lab, build
 from rl_reasoning.loop.warm_start import base
@@ -19,7 +20,7 @@ from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.report import write_report
 from rl_reasoning.reporting.results import base_of, collect, final_of
 from rl_reasoning.reporting.run_folder import RunFolder, new_folder
-from rl_reasoning.reporting.table import breakdown_table, evaluation_table, summary_sentence
+from rl_reasoning.reporting.table import breakdown_table, detail_table, evaluation_table, summary_sentence
 from rl_reasoning.reporting.writers import MetricWriter
 from rl_reasoning.rollouts import NothingScored
 from rl_reasoning.tasks.pool import PoolError
@@ -36,6 +37,8 @@ def run_experiment(experiment: Experiment) -> int:
       ConfigError: settings that cannot be run.
     """
     _keep_compiled_programs(Path(experiment.workdir))
+    if experiment.mode == "evaluate":
+        return _evaluate_only(experiment)
     lab = build(experiment)
     for line in lab.data.lines if lab.data else ():
         say(line)
@@ -52,11 +55,27 @@ def run_experiment(experiment: Experiment) -> int:
     write_report(report, folders, experiment.name)
     results = collect(folders)
     say(evaluation_table(results), file=sys.stdout)
-    if experiment.evaluation.by:
-        say(breakdown_table(results), file=sys.stdout)
+    if breakdown := breakdown_table(results):
+        say(breakdown, file=sys.stdout)
     for result in final_of(results):
         say(summary_sentence(base_of(results), result), file=sys.stdout)
     say(f"report: {report}", file=sys.stdout)
+    return 0
+
+
+def _evaluate_only(experiment: Experiment) -> int:
+    """Answers of a policy that is there, and their tables."""
+    try:
+        folder = evaluate_policy(experiment)
+    except (NothingScored, PoolError, BlockingIOError) as error:
+        say(f"stopped: {error}")
+        return 1
+    write_report(folder.report_path, [folder], experiment.name)
+    results = collect([folder])
+    for table in (evaluation_table(results), detail_table(results), breakdown_table(results)):
+        if table:
+            say(table, file=sys.stdout)
+    say(f"report: {folder.report_path}", file=sys.stdout)
     return 0
 
 
@@ -108,24 +127,28 @@ def _run_algorithm(lab: Lab, folder: RunFolder, parameters: Parameters) -> None:
     steps = lab.experiment.rl.steps
     with MetricWriter(folder) as writer:
         trained = reinforce(make_trainer(lab, lab.experiment.algorithm), parameters, writer,
-                            functools.partial(_look, lab, folder))
+                            functools.partial(_look, lab, folder, parameters))
     if steps:
         checkpoints.save(folder.checkpoints_path / f"step_{steps:04d}", trained)
 
 
-def _look(lab: Lab, folder: RunFolder, step: int, parameters: Parameters, progress: Progress) -> None:
+def _look(lab: Lab, folder: RunFolder, first: Parameters, step: int, parameters: Parameters,
+          progress: Progress) -> None:
     every, last = lab.experiment.evaluation.every, lab.experiment.rl.steps
     if step == last or (every and step % every == 0):
-        _record(lab, folder, parameters, step)
+        _record(lab, folder, parameters, step, first)
 
 
-def _record(lab: Lab, folder: RunFolder, parameters: Parameters, step: int) -> None:
-    """Evaluates the parameters and writes every answer and the summary to the folder."""
+def _record(lab: Lab, folder: RunFolder, parameters: Parameters, step: int, first: Parameters | None = None) -> None:
+    """Evaluates the parameters and writes every answer and the summary to the folder.
+
+    Args: first: the policy that training started from, with which tokens are compared.
+    """
     experiment = lab.experiment
     # The same key at every step: policies are compared on the same draws, which takes noise out of the difference.
     key = keys.derive(experiment.seed, keys.Role.EVALUATION, 0)
     result = evaluate(lab.policy, parameters, lab.verifier, lab.held_out, experiment.evaluation, key,
-                      experiment.seed)
+                      experiment.seed, reference=first)
     label = BASE if step == 0 else f"step_{step:04d}"
     alarm((row for part in result.rollouts for row in part.verdicts), f"evaluation {label}")
     summary = {"label": label, "algorithm": BASE if step == 0 else experiment.algorithm, "seed": experiment.seed,

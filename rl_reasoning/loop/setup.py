@@ -32,6 +32,8 @@ from rl_reasoning.tokenizers import Tokenizer
 from rl_reasoning.tokenizers.chat import FORMATS
 from rl_reasoning.types import Problem
 
+USUAL_FACTS = ("level", "subject", "type")
+
 
 @dataclasses.dataclass(frozen=True)
 class Lab:
@@ -62,7 +64,7 @@ def build(experiment: Experiment) -> Lab:
     """
     try:
         text.digest(experiment.warm_start.text)  # a file that is not there is named now
-        task = _task(experiment)
+        task = make_task(experiment)
         config, tokenizer, first = _model(experiment, task)
         data = None
         if isinstance(task, Math):
@@ -70,7 +72,7 @@ def build(experiment: Experiment) -> Lab:
         evaluation = experiment.evaluation
         held_out = task.held_out_problems(evaluation.first + evaluation.problems, seed=0)[evaluation.first:]
         train = task.train_problems()
-        _check_facts(held_out, evaluation.by)
+        experiment = _with_facts(experiment, held_out)
         room = longest_prompt(tokenizer, [*train, *held_out])
         _check_room(experiment, config, room)
         verifier = make_verifier(task, experiment.verifier)
@@ -79,15 +81,21 @@ def build(experiment: Experiment) -> Lab:
     return Lab(experiment, task, Policy(config, tokenizer, room), verifier, train, held_out, first, data)
 
 
-def _check_facts(problems: Sequence[Problem], name: str) -> None:
-    """Raises ConfigError when the evaluation is to be broken down by what some problem does not have."""
-    known = set.intersection(*(set(problem.metadata) for problem in problems))
-    if name and name not in known:
-        raise ConfigError(f"config.evaluation.by = {name!r}: must be a fact that every held-out problem has; there "
-                          f"are {', '.join(sorted(known)) or 'none'}")
+def _with_facts(experiment: Experiment, problems: Sequence[Problem]) -> Experiment:
+    """The experiment with all facts by which its evaluation is broken down, the usual ones included.
+
+    Raises ConfigError when one is asked for that some problem does not have.
+    """
+    known, evaluation = set.intersection(*(set(problem.metadata) for problem in problems)), experiment.evaluation
+    for name in evaluation.by:
+        if name not in known:
+            raise ConfigError(f"config.evaluation.by = {name!r}: must be a fact that every held-out problem has; "
+                              f"there are {', '.join(sorted(known)) or 'none'}")
+    names = dict.fromkeys((*evaluation.by, *(name for name in USUAL_FACTS if name in known)))
+    return dataclasses.replace(experiment, evaluation=dataclasses.replace(evaluation, by=tuple(names)))
 
 
-def _task(experiment: Experiment) -> Task:
+def make_task(experiment: Experiment) -> Task:
     """The task without what it reads from files."""
     settings = experiment.task
     kinds = {"countdown": Countdown, "arithmetic": Arithmetic, "math": Math, "code": make_code, "path": worlds.path,

@@ -19,6 +19,7 @@ _SHOWN = (
     ("reward/right", "Pass@1", ".1f", 100.0),
     ("policy/entropy", "entropy", ".3f", 1.0),
     ("length/mean", "length", ".1f", 1.0),
+    ("answers_per_second", "answers/s", ",.1f", 1.0),
 )
 
 

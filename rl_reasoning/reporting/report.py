@@ -17,7 +17,15 @@ from rl_reasoning.reporting.page import bullets, details, figure, page, table, t
 from rl_reasoning.reporting.results import Change, Result, base_of, collect, difference, final_of, run_names
 from rl_reasoning.reporting.run_folder import RunFolder, differing_settings
 from rl_reasoning.reporting.samples import outcome_section, sample_section
-from rl_reasoning.reporting.table import breakdown_rows, change_cell, interval_cell, percent, row_name, summary_sentence
+from rl_reasoning.reporting.table import (
+    breakdown_rows,
+    change_cell,
+    facts_of,
+    interval_cell,
+    percent,
+    row_name,
+    summary_sentence,
+)
 
 Styles = Mapping[str, Mapping[str, str]]
 
@@ -137,11 +145,10 @@ def _results_section(results: Sequence[Result], styles: Styles) -> str:
             _change_table(changes),
             '<p class="note">Grey: the interval contains zero, so there is no clear change.</p>',
         ]
-    facts = [each for each in shown if each.by]
-    if facts:
-        head, *rows = breakdown_rows(facts)
+    for fact in facts_of(shown):
+        head, *rows = breakdown_rows(shown, fact)
         parts += [
-            f"<h3>Pass@1 by {text(facts[0].by)} in percent, with 95 % intervals</h3>",
+            f"<h3>Pass@1 by {text(fact)} in percent, with 95 % intervals</h3>",
             table([text(cell) for cell in head], [[text(row[0]), *map(_two_lines, row[1:])] for row in rows]),
         ]
     if len(results) > len(shown):

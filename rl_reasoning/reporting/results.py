@@ -38,8 +38,9 @@ class Result:
       per_problem: [S, P, K] Pass@k.
       interval: mean and 95 % interval over problems, and over seeds where there are several, each [K].
       means: the evaluation's other numbers, each the mean over the seeds that have it.
-      by: the fact of the problems that accuracy is broken down by; empty for none.
-      groups: [P] each problem's value of it; empty for none.
+      ids: [P] of the problems.
+      right: [S, P] right answers of each problem.
+      facts: {name: [P]}, what accuracy is broken down by, each problem's value of it.
     """
 
     name: str
@@ -51,8 +52,9 @@ class Result:
     per_problem: np.ndarray
     interval: Interval
     means: dict[str, float]
-    by: str = ""
-    groups: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    right: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), int))
+    facts: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def at(self, k: int) -> tuple[float, float, float]:
         """Mean, low and high of Pass@k, as shares."""
@@ -84,10 +86,11 @@ class Change:
         return not low <= 0.0 <= high
 
 
-def by_group(result: Result) -> dict[str, tuple[int, float, float, float]]:
+def by_group(result: Result, fact: str) -> dict[str, tuple[int, float, float, float]]:
     """{value: (problems, mean, low, high)} of Pass@1 with 95 % intervals, numbers in their order before texts."""
-    groups, found = np.asarray(result.groups), {}
-    for value in sorted(set(result.groups), key=_number_first):
+    values = result.facts.get(fact, ())
+    groups, found = np.asarray(values), {}
+    for value in sorted(set(values), key=_number_first):
         chosen = result.per_problem[:, groups == value, :1]
         low, high = bootstrap_interval(chosen, _RESAMPLES, seed=0)
         found[value] = (chosen.shape[1], float(chosen.mean()), float(low[0]), float(high[0]))
@@ -187,9 +190,14 @@ def _result(name: str, sources: Sequence[Source]) -> Result:
         per_problem,
         _interval(records, per_problem, ks),
         _means(records),
-        first.get("by", ""),
-        tuple(group for group, kept in zip(first.get("groups", ()), known, strict=False) if kept),
+        _kept(first.get("ids", ()), known),
+        np.stack([right for right, _ in counts]),
+        {name: _kept(values, known) for name, values in first.get("facts", {}).items()},
     )
+
+
+def _kept(values: Sequence[str], known: np.ndarray) -> tuple[str, ...]:
+    return tuple(value for value, kept in zip(values, known, strict=False) if kept)
 
 
 def _number_first(value: str) -> tuple[int, float, str]:
@@ -201,7 +209,7 @@ def _number_first(value: str) -> tuple[int, float, str]:
 
 
 def _algorithm(folder: RunFolder, config: Mapping[str, Any]) -> str:
-    if "algorithm" in config:
+    if "algorithm" in config and config.get("mode") != "evaluate":
         return config["algorithm"]
     return next((record["algorithm"] for record in folder.evaluations()), folder.path.name)
 

@@ -135,21 +135,28 @@ class RunFolder:
         Args:
           summary: {"label": "base" | "step_0070", "algorithm", "seed", "step", "problems": P, "samples": n,
             "pass_at_k": {"1": [mean, low, high], ...}, "right": [P], "total": [P], "entropy", "length",
-            "format", "accuracy_given_format", "truncated", "unscorable"}, and where accuracy is broken down by a
-            fact of the problems, its name and each problem's value {"by", "groups": [P]}. "problem_set" is added: a
-            hash of the problems' ids in order, by which readers know that two evaluations can be paired.
+            "format", "accuracy_given_format", "truncated", "unscorable"}, with the rest of
+            `evaluation.summary.Tally.summary`, and where accuracy is broken down by facts of the problems each
+            problem's values {"facts": {name: [P]}}. "problem_set" is added: a hash of the problems' ids in order,
+            by which readers know that two evaluations can be paired.
           samples: one mapping an answer, problem by problem: {"problem", "sample", "prompt", "text", "answer",
-            "outcome", "reward", "reason", "logprob", "length", "stop_reason": "eos" | "length"}.
+            "outcome", "reward", "reason", "logprob", "length", "stop_reason": "eos" | "length"}, the first few of a
+            problem with "tokens": [[text, log-probability, change from the base where known], ...].
+        """
+        problems: dict[str, None] = {}
+        _write_whole(self.samples_path(summary["label"]), _sample_lines(samples, problems))
+        self.write_summary(summary, tuple(problems))
+
+    def write_summary(self, summary: Mapping[str, Any], problems: Sequence[str]) -> None:
+        """Writes an evaluation's line of summary.jsonl; its answers are in their file already.
+
+        Args: summary: as in `write_evaluation`. problems: ids in order.
         """
         label = summary["label"]
-        if not label or not all(mark.isalnum() or mark in "_-." for mark in label) or label == "summary":
-            raise ValueError(f"{label!r} cannot name an evaluation: use letters, digits, '_', '-' and '.'")
-        problems: dict[str, None] = {}
-        _write_whole(self._samples_path(label), _sample_lines(samples, problems))
         digest = hashlib.sha256("\n".join(problems).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-        kept = [record for record in _read_lines(self._summary_path) if record["label"] != label]
+        kept = [record for record in read_lines(self._summary_path) if record["label"] != label]
         records = [*kept, {**summary, "problem_set": digest}]
-        _write_whole(self._summary_path, (_line(record) for record in records))
+        _write_whole(self._summary_path, (json_line(record) for record in records))
 
     def rewind(self, phase: str, step: int) -> None:
         """Drops what was written after this step, for a run that goes on from a checkpoint of it.
@@ -177,13 +184,20 @@ class RunFolder:
 
     def evaluations(self) -> list[dict[str, Any]]:
         """The lines of evaluations/summary.jsonl by step."""
-        return sorted(_read_lines(self._summary_path), key=lambda record: record["step"])
+        return sorted(read_lines(self._summary_path), key=lambda record: record["step"])
 
     def samples(self, label: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """The answers of one evaluation in order, at most `limit` of them; none when there is no such file."""
-        return itertools.islice(_read_lines(self._samples_path(label)), limit)
+        return itertools.islice(read_lines(self.samples_path(label)), limit)
 
-    def _samples_path(self, label: str) -> pathlib.Path:
+    def samples_path(self, label: str) -> pathlib.Path:
+        """Where the answers of one evaluation lie.
+
+        Raises:
+          ValueError: `label` cannot name a file.
+        """
+        if not label or not all(mark.isalnum() or mark in "_-." for mark in label) or label == "summary":
+            raise ValueError(f"{label!r} cannot name an evaluation: use letters, digits, '_', '-' and '.'")
         return self.path / "evaluations" / f"{label}.jsonl"
 
     @property
@@ -253,7 +267,7 @@ def _number(name: str, value: Any) -> int | float:
 
 
 def _step_records(path: pathlib.Path, phase: str | None) -> list[dict[str, Any]]:
-    chosen = [record for record in _read_lines(path) if phase is None or record["phase"] == phase]
+    chosen = [record for record in read_lines(path) if phase is None or record["phase"] == phase]
     return [{name: math.nan if value is None else value for name, value in record.items()} for record in chosen]
 
 
@@ -268,7 +282,8 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _line(record: Mapping[str, Any]) -> str:
+def json_line(record: Mapping[str, Any]) -> str:
+    """A record as one line; numbers that are not finite become null."""
     return json.dumps(_plain(record), allow_nan=False) + "\n"
 
 
@@ -276,13 +291,13 @@ def _sample_lines(samples: Iterable[Mapping[str, Any]], problems: dict[str, None
     """The lines of the samples; each new problem id is added to `problems` on the way."""
     for sample in samples:
         problems.setdefault(str(sample["problem"]))
-        yield _line(sample)
+        yield json_line(sample)
 
 
 def _append(path: pathlib.Path, record: Mapping[str, Any]) -> None:
     _mend_tail(path)
     with path.open("ab") as file:
-        file.write(_line(record).encode("ascii"))
+        file.write(json_line(record).encode("ascii"))
 
 
 def _mend_tail(path: pathlib.Path) -> None:
@@ -298,7 +313,7 @@ def _mend_tail(path: pathlib.Path) -> None:
 
 def _keep_lines(path: pathlib.Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
     if path.exists():
-        _write_whole(path, [_line(record) for record in _read_lines(path) if wanted(record)])
+        _write_whole(path, [json_line(record) for record in read_lines(path) if wanted(record)])
 
 
 def _write_whole(path: pathlib.Path, lines: Iterable[str]) -> None:
@@ -308,7 +323,7 @@ def _write_whole(path: pathlib.Path, lines: Iterable[str]) -> None:
     os.replace(aside, path)
 
 
-def _read_lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+def read_lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
     """The records of a JSON-lines file; a cut last line is named in a warning and left out.
 
     Raises:

@@ -1,6 +1,9 @@
 """Evaluations side by side as text, and in one sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
 
 from rl_reasoning.reporting.results import Change, Result, base_of, by_group, difference
 
@@ -26,22 +29,60 @@ def evaluation_table(results: Sequence[Result], markdown: bool = False) -> str:
 
 
 def breakdown_table(results: Sequence[Result]) -> str:
-    """Pass@1 by the fact of the problems that the evaluation names, with 95 % intervals; "" where none is named."""
-    shown = [each for each in results if each.by]
-    if not shown:
-        return ""
-    title = f"Pass@1 by {shown[0].by} in percent, with 95 % intervals over problems"
-    return f"{title}\n{_plain(breakdown_rows(shown))}\n"
+    """Pass@1 by each fact of the problems that the evaluations name, with 95 % intervals; "" where none is named."""
+    return "\n".join(f"Pass@1 by {fact} in percent, with 95 % intervals over problems\n"
+                     f"{_plain(_turned(breakdown_rows(results, fact)))}\n" for fact in facts_of(results))
 
 
-def breakdown_rows(results: Sequence[Result]) -> list[list[str]]:
+def facts_of(results: Sequence[Result]) -> list[str]:
+    """The facts that some of these results are broken down by."""
+    return list(dict.fromkeys(fact for each in results for fact in each.facts))
+
+
+def breakdown_rows(results: Sequence[Result], fact: str) -> list[list[str]]:
     """A head and a row a result: a column for each value of the fact, headed with how many problems have it."""
-    counts = {value: row[0] for each in results for value, row in by_group(each).items()}
-    rows = [[results[0].by, *(f"{value} ({count} problems)" for value, count in counts.items())]]
-    for each in results:
-        found = by_group(each)
-        rows.append([row_name(each), *(_group_cell(found.get(value)) for value in counts)])
+    groups = [(each, by_group(each, fact)) for each in results if fact in each.facts]
+    counts = {value: row[0] for _, found in groups for value, row in found.items()}
+    rows = [[fact, *(f"{value} ({count} problems)" for value, count in counts.items())]]
+    rows += [[row_name(each), *(_group_cell(found.get(value)) for value in counts)] for each, found in groups]
     return rows
+
+
+def _turned(rows: list[list[str]]) -> list[list[str]]:
+    """Rows as columns where there are too many columns for a line."""
+    wide = sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True)) > WIDTH
+    return [list(column) for column in zip(*rows, strict=True)] if wide else rows
+
+
+def detail_table(results: Sequence[Result]) -> str:
+    """What else an evaluation says of its answers: avg@n, majority votes, distinct answers, solved problems, lengths.
+
+    maj@n: the commonest answer of all n is right. solved: problems with at least one right answer.
+    """
+    rows = [["", "avg@n", "maj@n", "distinct answers", "solved", "tokens when ended", "tokens when cut off"]]
+    for each in results:
+        records = [source.record for source in each.sources]
+        stops = [record.get("lengths", {}) for record in records]
+        rows.append([row_name(each), interval_cell(each, 1) if 1 in each.ks else "-", _majority_cell(records),
+                     _mean([record.get("distinct_answers") for record in records], ".1f"),
+                     _mean([record.get("solved") for record in records], ".1f") + f" of {records[0]['problems']}",
+                     *(_mean([stop[kind]["mean"] for stop in stops if kind in stop], ".1f")
+                       for kind in ("eos", "length"))])
+    title = "Of all n answers (percent with 95 % intervals over problems; solved: with a right answer)"
+    return f"{title}\n{_plain(rows)}\n"
+
+
+def _majority_cell(records: Sequence[Mapping[str, Any]]) -> str:
+    votes = [list(record["maj_at_k"].values())[-1] for record in records if record.get("maj_at_k")]
+    if not votes:
+        return "-"
+    mean, low, high = (percent(float(np.mean(part))) for part in zip(*votes, strict=True))
+    return f"{mean} [{low}, {high}]" if len(votes) == 1 else mean
+
+
+def _mean(values: Sequence[float | None], form: str) -> str:
+    known = [value for value in values if value is not None]
+    return format(float(np.mean(known)), form) if known else "-"
 
 
 def _group_cell(row: tuple[int, float, float, float] | None) -> str:

@@ -12,7 +12,8 @@ from experiments.configs import math as example
 from rl_reasoning import rollouts
 from rl_reasoning.config import Math as Settings
 from rl_reasoning.edge import ConfigError, read_experiment
-from rl_reasoning.evaluation.evaluate import answer_statistics, sample_records
+from rl_reasoning.evaluation.evaluate import sample_records
+from rl_reasoning.evaluation.summary import Tally
 from rl_reasoning.loop import run_experiment
 from rl_reasoning.loop.reinforce import describe
 from rl_reasoning.loop.setup import build
@@ -100,6 +101,8 @@ def test_t39_disagreement_of_two_graders_is_counted():
     prompts = Prompts(np.ones((1, 1), np.int32), np.ones(1, np.int32))
     scored = rollouts.verify(policy, InProcess(task), [problem], prompts,
                              Completions(ids, np.zeros(ids.shape, np.float32), ones, 0 * ones))
-    for found in (describe(scored), answer_statistics([scored])):
+    tally = Tally()
+    tally.add(sample_records(scored))
+    for found in (describe(scored), tally.summary(samples=4, resamples=10, seed=0)):
         assert (found["grader/second"], found["grader/disagreement"]) == (4.0, 0.5)
     assert [record["second"] for record in sample_records(scored)] == ["right", "wrong", "right", "right"]

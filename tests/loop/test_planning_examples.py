@@ -41,7 +41,7 @@ def test_path_finding_runs_and_says_how_accuracy_depends_on_the_degree(tmp_path,
     folder = RunFolder(tmp_path / "path-smoke-w_reinforce-seed0")
     (record,) = folder.evaluations()
     problems = worlds.path(experiment.task.path).held_out_problems(24, 0)
-    assert record["groups"] == [str(problem.metadata["degree"]) for problem in problems]
+    assert record["facts"]["degree"] == [str(problem.metadata["degree"]) for problem in problems]
     assert {sample["outcome"] for sample in folder.samples("base")} <= {"right", "wrong", "unparsable"}
     assert readings.main([str(folder.path)]) == 0
     first, _, edges, *_ = capsys.readouterr().out.splitlines()

@@ -49,7 +49,7 @@ def results_by_degree(make_run):
     """One run whose problems, of which the first has no verdict at all, have degrees; and its results."""
     folder = make_run()
     for record in folder.evaluations():
-        facts = {"by": "degree", "groups": ["2", "10", "2", "2", "none", "10"]}
+        facts = {"facts": {"degree": ["2", "10", "2", "2", "none", "10"]}}
         counts = {"right": [0, *record["right"][1:]], "total": [0, *record["total"][1:]]}
         folder.write_evaluation({**record, **facts, **counts}, [])
     return folder, collect([folder])
@@ -58,7 +58,7 @@ def results_by_degree(make_run):
 def test_accuracy_by_a_fact_of_the_problems(by_degree):
     """The base answers 1, 2, 4, 6 and 8 of 8 to the problems of degrees 10, 2, 2, none and 10."""
     _, (base, final) = by_degree
-    found = by_group(base)
+    found = by_group(base, "degree")
     assert list(found) == ["2", "10", "none"]
     low, high = (float(end[0]) for end in bootstrap_interval(np.array([[2 / 8], [4 / 8]]), 1000, seed=0))
     assert found["2"] == (2, 0.375, low, high)
