@@ -35,7 +35,7 @@ def run_experiment(experiment: Experiment) -> int:
     Raises:
       ConfigError: settings that cannot be run.
     """
-    _keep_compiled_programs(Path(experiment.workdir))
+    keep_compiled_programs(experiment)
     lab = build(experiment)
     for line in lab.data.lines if lab.data else ():
         say(line)
@@ -60,10 +60,10 @@ def run_experiment(experiment: Experiment) -> int:
     return 0
 
 
-def _keep_compiled_programs(workdir: Path) -> None:
+def keep_compiled_programs(experiment: Experiment) -> None:
     """Compiled programs are kept in the work folder, for the next run, unless a place was chosen already."""
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(Path(experiment.workdir).absolute() / "compiled"))
 
 
 def train(lab: Lab) -> RunFolder:

@@ -15,7 +15,7 @@ def evaluation_table(results: Sequence[Result], markdown: bool = False) -> str:
     """
     means = _means_table(results)
     intervals = _intervals_table(results)
-    lay_out = _markdown if markdown else _plain
+    lay_out = _markdown if markdown else plain
     titles = [
         f"Pass@k, mean over {_problems(results)} in percent",
         "95 % intervals, and the change from the base in points (unclear: its interval contains zero)",
@@ -31,7 +31,7 @@ def breakdown_table(results: Sequence[Result]) -> str:
     if not shown:
         return ""
     title = f"Pass@1 by {shown[0].by} in percent, with 95 % intervals over problems"
-    return f"{title}\n{_plain(breakdown_rows(shown))}\n"
+    return f"{title}\n{plain(breakdown_rows(shown))}\n"
 
 
 def breakdown_rows(results: Sequence[Result]) -> list[list[str]]:
@@ -141,7 +141,7 @@ def _intervals_table(results: Sequence[Result]) -> list[list[str]]:
     return rows
 
 
-def _plain(rows: Sequence[Sequence[str]]) -> str:
+def plain(rows: Sequence[Sequence[str]]) -> str:
     """Columns by their widest cell, the first one cut so that the whole fits `WIDTH`."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     room = WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)
