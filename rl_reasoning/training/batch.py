@@ -185,6 +185,15 @@ def stack(parts: list[TrainBatch]) -> TrainBatch:
     return TrainBatch(*(np.stack(arrays) for arrays in zip(*level, strict=True)))
 
 
+def apart(answers: Answers) -> TrainBatch:
+    """Every answer in a micro-batch of its own, [N, 1, ...], behind a copy of its prompt."""
+    count = len(answers.lengths)
+    alone = dataclasses.replace(answers, prompt_ids=answers.prompt_ids[answers.groups], groups=np.arange(
+        count, dtype=np.int32), prompt_lengths=answers.prompt_lengths[answers.groups])
+    [batch] = minibatches(alone, 1, count, answers.prompt_ids.shape[1] + answers.ids.shape[1], order=None)
+    return batch
+
+
 def minibatches(answers: Answers, count: int, microbatches: int, row_length: int,
                 order: np.ndarray | None) -> list[TrainBatch]:
     """Splits whole groups into `count` updates of `microbatches` parts each, and packs them.
