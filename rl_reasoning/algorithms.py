@@ -11,25 +11,11 @@ from collections.abc import Callable
 
 from rl_reasoning import advantages, losses
 from rl_reasoning.advantages import AdvantageInputs, Advantages, Shaping
+from rl_reasoning.allocation import Plan
 from rl_reasoning.losses import SurrogateInputs, Terms
 from rl_reasoning.losses.objective import Objective
 from rl_reasoning.losses.parts import Critic, Kl, Mismatch, TokenFilter
 from rl_reasoning.losses.surrogate import require
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How a step's problems are drawn.
-
-    Attributes:
-      refill: groups whose rewards are all equal are dropped and more problems drawn, in at most so many further
-        rounds (dynamic sampling, arXiv 2503.14476, section 3.2); 0 takes the groups as they come.
-    """
-
-    refill: int = 0
-
-    def __post_init__(self) -> None:
-        require(self.refill >= 0, "plan_refill", self.refill, "plan_refill >= 0", "Give the most further rounds.")
 
 
 @dataclasses.dataclass(frozen=True)

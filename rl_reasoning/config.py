@@ -315,8 +315,8 @@ class Experiment:
     """Everything a run needs."""
 
     name: str = setting("countdown", doc="names the run folder and the report")
-    mode: str = setting("train", choices=("train", "compare", "evaluate", "latent_search", "list"), doc="one algorithm, "
-                        "several, answers without training, a search at test time, or a table of all algorithms")
+    mode: str = setting("train", choices=("train", "compare", "evaluate", "latent_search", "list"),
+                        doc="one algorithm, several, answers without training, a search at test time, or a table")
     algorithm: str = setting("w_reinforce", doc="an entry of rl_reasoning.algorithms")
     objective: dict[str, Any] = setting({}, doc="changes to the algorithm's own options")
     compare: tuple[str, ...] = setting((), doc="the algorithms of mode compare, run one after another")

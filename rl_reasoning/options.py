@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from rl_reasoning.advantages import AdvantageInputs
-from rl_reasoning.algorithms import ALGORITHMS, Algorithm, Plan
+from rl_reasoning.algorithms import ALGORITHMS, Algorithm
+from rl_reasoning.allocation import Plan
 from rl_reasoning.config import Experiment
 from rl_reasoning.losses.objective import LossInputs, look_ahead, objective_loss, totals
 from rl_reasoning.losses.surrogate import SurrogateInputs

@@ -17,7 +17,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 # A module or folder imports from floors below its own, or from its own floor as long as there is no circle.
 FLOORS = {
     "types": 0, "config": 0, "keys": 0, "gguf_file": 0, "json_file": 0,
-    "losses": 1, "advantages": 1, "optim": 1, "tokenizers": 1, "rules": 1,
+    "losses": 1, "advantages": 1, "allocation": 1, "optim": 1, "tokenizers": 1, "rules": 1,
     "models": 2, "parallel": 2, "tasks": 2,
     "sampling": 3, "data": 3,
     "algorithms": 4, "options": 4, "rollouts": 4, "training": 4, "export": 4,
@@ -28,6 +28,7 @@ ARRAYS_ONLY = {"flax", "optax", "ml_collections", "rl_reasoning.models", "rl_rea
 NEVER = {
     "losses": ARRAYS_ONLY | {"rl_reasoning.advantages"},
     "advantages": ARRAYS_ONLY | {"rl_reasoning.losses"},
+    "allocation": ARRAYS_ONLY | {"rl_reasoning.losses", "jax"},
     "sampling": {"rl_reasoning.losses", "rl_reasoning.advantages", "rl_reasoning.tasks", "rl_reasoning.training"},
     "training": {"rl_reasoning.sampling", "rl_reasoning.tasks"},
     "tasks": {"jax", "flax", "optax"},

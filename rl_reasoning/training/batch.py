@@ -134,7 +134,7 @@ def pack(answers: Answers, row_length: int, sequences: int, row_multiple: int = 
     """
     segments = segment(answers, row_length)
     layout = first_fit_decreasing([s.length for s in segments], row_length)
-    height = -(-len(layout) // row_multiple) * row_multiple
+    height = -(-max(len(layout), 1) // row_multiple) * row_multiple
     packed = {name: np.zeros((height, row_length), np.int32) for name in _PACKED}
     rows, sources = np.zeros(sequences, np.int32), np.zeros((sequences, answers.ids.shape[1]), np.int32)
     for row, members in enumerate(layout):
@@ -185,6 +185,15 @@ def stack(parts: list[TrainBatch]) -> TrainBatch:
     return TrainBatch(*(np.stack(arrays) for arrays in zip(*level, strict=True)))
 
 
+def apart(answers: Answers) -> TrainBatch:
+    """Every answer in a micro-batch of its own, [N, 1, ...], behind a copy of its prompt."""
+    count = len(answers.lengths)
+    alone = dataclasses.replace(answers, prompt_ids=answers.prompt_ids[answers.groups], groups=np.arange(
+        count, dtype=np.int32), prompt_lengths=answers.prompt_lengths[answers.groups])
+    [batch] = minibatches(alone, 1, count, answers.prompt_ids.shape[1] + answers.ids.shape[1], order=None)
+    return batch
+
+
 def minibatches(answers: Answers, count: int, microbatches: int, row_length: int,
                 order: np.ndarray | None) -> list[TrainBatch]:
     """Splits whole groups into `count` updates of `microbatches` parts each, and packs them.
@@ -201,3 +210,40 @@ def minibatches(answers: Answers, count: int, microbatches: int, row_length: int
     multiple = max(1, split.shape[-1] // 4)
     return [stack([pack(answers.take_groups(part), row_length, sequences, multiple) for part in parts])
             for parts in split]
+
+
+def uneven_minibatches(answers: Answers, count: int, microbatches: int, row_length: int,
+                       order: np.ndarray | None) -> list[TrainBatch]:
+    """`minibatches` for groups of any number and sizes: parts of about as many answers, each group whole in one.
+
+    Sizes are rounded up to quarters of an even share, so that few shapes are compiled. A part may be empty.
+
+    Args: order: a permutation of the groups; None keeps theirs, from part to part.
+    Raises: ValueError: an answer does not fit in a row.
+    """
+    parts = count * microbatches
+    sizes = np.bincount(answers.groups, minlength=len(answers.prompt_lengths))
+    split = _in_turn(sizes, parts) if order is None else _balanced(sizes, parts, order)
+    step = max(1, -(-len(answers.lengths) // (4 * parts)))
+    sequences = -(-max(int(sizes[part].sum()) for part in split) // step) * step
+    longest = answers.prompt_ids.shape[1] + answers.ids.shape[1]
+    multiple = max(1, step * longest // row_length)
+    packed = [pack(answers.take_groups(part), row_length, sequences, multiple) for part in split]
+    return [stack(packed[start:start + microbatches]) for start in range(0, parts, microbatches)]
+
+
+def _in_turn(sizes: np.ndarray, parts: int) -> list[np.ndarray]:
+    """Groups by part, in their order: a group belongs where its middle answer does."""
+    middle = (np.cumsum(sizes) - sizes / 2) * parts / max(sizes.sum(), 1)
+    place = np.minimum(middle.astype(int), parts - 1)
+    return [np.flatnonzero(place == part) for part in range(parts)]
+
+
+def _balanced(sizes: np.ndarray, parts: int, order: np.ndarray) -> list[np.ndarray]:
+    """Groups by part: the largest first, each to the part with the fewest answers; `order` breaks ties."""
+    split, filled = [[] for _ in range(parts)], np.zeros(parts, int)
+    for group in order[np.argsort(-sizes[order], kind="stable")]:
+        part = int(filled.argmin())
+        split[part].append(group)
+        filled[part] += sizes[group]
+    return [np.asarray(part, int) for part in split]

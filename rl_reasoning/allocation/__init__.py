@@ -1,0 +1,8 @@
+"""Which problems get how many samples: pure functions of numbers on the host."""
+
+from rl_reasoning.allocation.counts import apportion
+from rl_reasoning.allocation.estimates import Estimates
+from rl_reasoning.allocation.gvm import answer_weights, sampling_weights, variance_bound
+from rl_reasoning.allocation.plans import Gvm, Plan
+
+__all__ = ["Estimates", "Gvm", "Plan", "answer_weights", "apportion", "sampling_weights", "variance_bound"]

@@ -1,0 +1,100 @@
+"""How large each answer's gradient is, and how much the gradients of one problem's answers differ."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rl_reasoning.models.decoder import DecoderConfig, Parameters
+from rl_reasoning.models.head_gradient import head_gradient_squares
+from rl_reasoning.training.batch import TrainBatch
+from rl_reasoning.training.state import whole
+from rl_reasoning.training.update import predicting_states, score, token_mask
+
+Norms = Callable[[Parameters, Parameters, TrainBatch], jax.Array]
+TOGETHER = 16  # answers whose full gradients exist at once
+
+
+def make_head_norms(config: DecoderConfig, temperature: float) -> Norms:
+    """A jitted function (trained, frozen, batch with micro-batches) -> [M, N] norms.
+
+    Of each answer's gradient of its log-probability, a sum over tokens, at the output layer; 0 for padding. A forward
+    pass and no backward pass.
+    """
+    @jax.jit
+    def run(trained: Parameters, frozen: Parameters, batch: TrainBatch) -> jax.Array:
+        policy = whole({"policy": trained}, frozen)["policy"]
+
+        def part(each: TrainBatch) -> jax.Array:
+            hidden = predicting_states(config, policy, each, remat=False)
+            found = head_gradient_squares(config, policy, hidden, each.ids, token_mask(each).astype(jnp.float32),
+                                          temperature=temperature)
+            return jnp.sqrt(found.answers)
+
+        return jax.lax.map(part, batch)
+
+    return run
+
+
+def make_full_norms(config: DecoderConfig, temperature: float) -> Norms:
+    """The same of the gradient of all that is trained: one backward pass for each answer, some of them at once.
+
+    Each micro-batch holds one answer (`training.batch.apart`). For policies whose gradients fit `TOGETHER` times.
+    """
+    @jax.jit
+    def run(trained: Parameters, frozen: Parameters, batch: TrainBatch) -> jax.Array:
+        def part(each: TrainBatch) -> jax.Array:
+            def answer(moved: Parameters) -> jax.Array:
+                logp = score(config, whole({"policy": moved}, frozen), each, temperature, remat=False).logp
+                return jnp.where(token_mask(each), logp, 0).sum()
+
+            return optax.tree.norm(jax.grad(answer)(trained))[None]
+
+        return jax.lax.map(part, batch, batch_size=TOGETHER)
+
+    return run
+
+
+class Spread(NamedTuple):
+    """Of each problem with at least two answers: how many it has, and the variance of one answer's gradient.
+
+    Both [G], on the host. The variance is the trace of the sample covariance, at the output layer.
+    """
+
+    counts: np.ndarray
+    variances: np.ndarray
+
+    def estimator(self, counts: np.ndarray | float) -> float:
+        """Variance of the mean over problems of each one's mean over so many answers."""
+        return float((self.variances / counts).sum() / max(len(self.variances), 1) ** 2)
+
+
+def make_spread(config: DecoderConfig, temperature: float) -> Callable[[Parameters, TrainBatch], Spread]:
+    """A function of the policy and a batch with micro-batches, which hold whole groups.
+
+    An answer's gradient is that of sum_t w_t A_t ln p(y_t), with the batch's advantages A and weights w.
+    """
+    @jax.jit
+    def squares(policy: Parameters, batch: TrainBatch) -> tuple[jax.Array, jax.Array]:
+        def part(each: TrainBatch) -> tuple[jax.Array, jax.Array]:
+            hidden = predicting_states(config, policy, each, remat=False)
+            pull = jnp.where(token_mask(each), each.advantages * each.weights, 0)
+            return head_gradient_squares(config, policy, hidden, each.ids, pull, groups=each.groups,
+                                         temperature=temperature)
+
+        return jax.lax.map(part, batch)
+
+    def run(policy: Parameters, batch: TrainBatch) -> Spread:
+        alone, together = jax.device_get(squares(policy, batch))
+        counts, sums = np.zeros_like(together), np.zeros_like(together)
+        place = (np.arange(len(batch.groups))[:, None], batch.groups)
+        np.add.at(counts, place, batch.lengths > 0)
+        np.add.at(sums, place, alone)
+        known = counts >= 2
+        n = counts[known]
+        return Spread(n, np.maximum(sums[known] - together[known] / n, 0) / (n - 1))
+
+    return run

@@ -1,0 +1,81 @@
+"""Norms and spread of the answers' gradients, from packed batches, against one gradient after the other."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rl_reasoning.analysis.gradient_norms import make_full_norms, make_head_norms, make_spread
+from rl_reasoning.models.decoder import DecoderConfig, branch_mask, hidden_states, initialize
+from rl_reasoning.models.likelihood import token_logprobs
+from rl_reasoning.training.batch import Answers, apart, pack, stack
+
+CONFIG = DecoderConfig(vocabulary=11, layers=1, width=12, heads=2, kv_heads=1, head_dim=6, mlp=16, tied=False)
+SIZES = (3, 1, 2)
+
+
+@pytest.fixture(name="answers", scope="module")
+def some_answers():
+    rng, count = np.random.default_rng(0), sum(SIZES)
+    per_token = {name: np.ones((count, 4), np.float32)
+                 for name in ("old_logprobs", "scale", "ref_logprobs", "values", "returns")}
+    return Answers(
+        rng.integers(0, 11, (3, 3)).astype(np.int32), np.array([3, 1, 2]),
+        np.repeat(np.arange(3, dtype=np.int32), SIZES),
+        rng.integers(0, 11, (count, 4)).astype(np.int32), rng.integers(1, 5, count).astype(np.int32),
+        extras=per_token | {"advantages": np.repeat(rng.normal(size=(count, 1)), 4, 1).astype(np.float32),
+                            "weights": np.ones((count, 4), np.float32), "rewards": np.ones(count, np.float32)})
+
+
+@pytest.fixture(name="policy", scope="module")
+def some_policy():
+    return jax.tree.map(lambda leaf: 3 * leaf, initialize(CONFIG, jax.random.key(0)))
+
+
+@pytest.fixture(name="gradients", scope="module")
+def one_after_the_other(answers, policy):
+    """Each answer's gradient of the sum of its tokens' log-probabilities at temperature 0.8."""
+    def logp(policy, tokens, ids, mask, before):
+        row = jnp.arange(7)[None]
+        hidden, _ = hidden_states(CONFIG, policy, tokens[None], row, branch_mask(jnp.ones_like(row), 0 * row))
+        predicting = hidden[0, before - 1 + jnp.arange(4)]
+        found = token_logprobs(CONFIG, policy, predicting, ids, temperature=0.8).logp
+        return jnp.where(mask, found, 0).sum()
+
+    found = []
+    gradient = jax.jit(jax.grad(logp))
+    for i, group in enumerate(answers.groups):
+        before = answers.prompt_lengths[group]
+        tokens = np.zeros(7, np.int32)
+        tokens[:before], tokens[before:before + 4] = answers.prompt_ids[group, :before], answers.ids[i]
+        found.append(gradient(policy, tokens, answers.ids[i], answers.mask[i], before))
+    return found
+
+
+def norm(gradient):
+    return np.sqrt(sum(float(np.square(leaf).sum()) for leaf in jax.tree.leaves(gradient)))
+
+
+def test_norms_equal_those_of_one_backward_pass_after_the_other(answers, policy, gradients):
+    packed = stack([pack(answers, 20, sequences=8)])
+    found = make_head_norms(CONFIG, 0.8)(policy, {}, packed)
+    np.testing.assert_allclose(found[0, :6], [norm(each["head"]) for each in gradients], rtol=1e-5)
+    assert not found[0, 6:].any()
+    alone = apart(answers)
+    assert alone.ids.shape == (6, 1, 4)
+    full = make_full_norms(CONFIG, 0.8)(policy, {}, alone)
+    np.testing.assert_allclose(full[:, 0], [norm(each) for each in gradients], rtol=1e-5)
+    assert norm(gradients[0]) > 1.1 * norm(gradients[0]["head"])
+
+
+def test_spread_is_the_sample_covariance(answers, policy, gradients):
+    """Of advantage times gradient; the problem with one answer says nothing."""
+    packed = stack([pack(answers.take_groups(np.array(chosen)), 20, sequences=4) for chosen in ([1, 0], [2])])
+    found = make_spread(CONFIG, 0.8)(policy, packed)
+    pulls = np.stack([a * np.asarray(each["head"]["kernel"]).ravel()
+                      for a, each in zip(answers.extras["advantages"][:, 0], gradients, strict=True)])
+    expected = [pulls[answers.groups == group].var(axis=0, ddof=1).sum() for group in (0, 2)]
+    assert found.counts.tolist() == [3, 2]
+    np.testing.assert_allclose(found.variances, expected, rtol=1e-4)
+    assert found.estimator(found.counts) == pytest.approx((expected[0] / 3 + expected[1] / 2) / 4, rel=1e-4)
+    assert found.estimator(2.5) == pytest.approx(sum(expected) / 2.5 / 4, rel=1e-4)
