@@ -38,6 +38,10 @@ def run(experiment: Experiment) -> int:
     if experiment.mode == "list":
         print(options.table())
         return 0
+    if experiment.mode == "latent_search":
+        from rl_reasoning.loop.latent_search import run_latent_search
+
+        return run_latent_search(experiment)
     from rl_reasoning.loop import run_experiment
     from rl_reasoning.loop.experiment import BASE
 

@@ -8,6 +8,7 @@ error for a bad value can say it too. This module imports no jax: a typo must co
 import dataclasses
 from typing import Any
 
+LATENT_METHODS = ("greedy", "latent", "noise", "best_of", "majority")
 FUNCTION_NAME = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # module:function
 
 
@@ -280,12 +281,37 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
+class Latent:
+    """Search in latent space at test time (arXiv 2505.13308); where the paper and its code differ, both can be had."""
+
+    methods: tuple[str, ...] = setting(LATENT_METHODS, doc="rows of the table: greedy, latent, noise (random steps), "
+                                       "best_of (draws), majority (a vote)")
+    reward: str = setting("perfect", choices=("perfect", "verifier"), doc="perfect: 0 for a right answer, else -1; "
+                          "verifier: its reward less 1")
+    fraction: float = setting(0.1, low=1e-6, high=1.0, doc="share of the first answer's tokens that become latents")
+    cap: int = setting(300, low=1, doc="most latents of a problem")
+    steps: int = setting(10, low=0, doc="answers after the first, unless one is good enough")
+    threshold: float = setting(-0.2, doc="a reward above this ends a problem's search")
+    tokens: str = setting("argmax", choices=("argmax", "sample"), doc="a latent's token: the likeliest (the code), or "
+                          "drawn (the paper)")
+    answer: str = setting("last", choices=("last", "best"), doc="what is returned: the last answer (paper and code), "
+                          "or the one of highest reward")
+    baseline: str = setting("none", choices=("none", "mean"), doc="subtracted from a reward: nothing, or the mean of "
+                            "the problem's earlier rewards")
+    noise: float = setting(0.03, low=0.0, doc="standard deviation of a random step, method noise")
+    batch: int = setting(64, low=1, doc="problems side by side")
+    optimizer: Optimizer = dataclasses.field(default_factory=lambda: Optimizer(
+        learning_rate=0.03, warmup=0, clip_norm=0.0))
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """Everything a run needs."""
 
     name: str = setting("countdown", doc="names the run folder and the report")
-    mode: str = setting("train", choices=("train", "compare", "evaluate", "list"),
-                        doc="one algorithm, several, answers without training, or a table of all algorithms")
+    mode: str = setting("train", choices=("train", "compare", "evaluate", "latent_search", "list"),
+                        doc="one algorithm, several, answers without training, a search for better ones without "
+                        "training, or a table of all algorithms")
     algorithm: str = setting("w_reinforce", doc="an entry of rl_reasoning.algorithms")
     objective: dict[str, Any] = setting({}, doc="changes to the algorithm's own options")
     compare: tuple[str, ...] = setting((), doc="the algorithms of mode compare, run one after another")
@@ -297,3 +323,4 @@ class Experiment:
     warm_start: WarmStart = dataclasses.field(default_factory=WarmStart)
     rl: RL = dataclasses.field(default_factory=RL)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
+    latent: Latent = dataclasses.field(default_factory=Latent)

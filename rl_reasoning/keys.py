@@ -15,6 +15,7 @@ class Role(enum.IntEnum):
     EVALUATION = 4
     CONTROL = 5
     UPDATE = 6
+    SEARCH = 7
 
 
 def derive(seed: int | jax.Array, role: Role, step: int | jax.Array) -> jax.Array:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from rl_reasoning.config import FUNCTION_NAME, Experiment
+from rl_reasoning.config import FUNCTION_NAME, LATENT_METHODS, Experiment
 
 Broken = Iterator[tuple[str, Any, str]]
 
@@ -13,6 +13,8 @@ def broken_rules(experiment: Experiment) -> Broken:
     """What does not fit together, as (dotted key, value, what is allowed)."""
     yield from _broken_model_rules(experiment)
     yield from _broken_task_rules(experiment)
+    if experiment.mode == "latent_search":
+        yield from _broken_latent_rules(experiment)
     rl, repeated = experiment.rl, len(set(experiment.compare)) < len(experiment.compare)
     if rl.prompts % rl.minibatches:
         yield "rl.minibatches", rl.minibatches, f"must divide rl.prompts = {rl.prompts}"
@@ -44,6 +46,19 @@ def _broken_model_rules(experiment: Experiment) -> Broken:
     if model.precision.parameters == "int8" and not model.lora.rank:
         yield ("model.precision.parameters", "int8", "cannot be trained; give adapters, as in model.lora.rank=16, or "
                "use bfloat16")
+
+
+def _broken_latent_rules(experiment: Experiment) -> Broken:
+    latent, sampling = experiment.latent, experiment.evaluation.sampling
+    for name in latent.methods or ("",):
+        if name not in LATENT_METHODS or latent.methods.count(name) > 1:
+            yield "latent.methods", latent.methods, f"must be some of {', '.join(LATENT_METHODS)}, each at most once"
+    if latent.fraction * sampling.max_tokens < 1:
+        yield ("latent.fraction", latent.fraction, f"must be at least {1 / sampling.max_tokens:.3g}, one token of "
+               f"evaluation.sampling.max_tokens = {sampling.max_tokens}")
+    if sampling.temperature == 0 and {"best_of", "majority"} & set(latent.methods):
+        yield ("evaluation.sampling.temperature", 0.0, "must be above 0 for the methods best_of and majority, which "
+               "draw several answers")
 
 
 def _broken_math_rules(experiment: Experiment) -> Broken:

@@ -36,7 +36,7 @@ def run_experiment(experiment: Experiment) -> int:
     Raises:
       ConfigError: settings that cannot be run.
     """
-    _keep_compiled_programs(Path(experiment.workdir))
+    keep_compiled_programs(experiment)
     if experiment.mode == "evaluate":
         return _evaluate_only(experiment)
     lab = build(experiment)
@@ -79,10 +79,10 @@ def _evaluate_only(experiment: Experiment) -> int:
     return 0
 
 
-def _keep_compiled_programs(workdir: Path) -> None:
+def keep_compiled_programs(experiment: Experiment) -> None:
     """Compiled programs are kept in the work folder, for the next run, unless a place was chosen already."""
     if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(Path(experiment.workdir).absolute() / "compiled"))
 
 
 def train(lab: Lab) -> RunFolder:

@@ -6,6 +6,7 @@
     timings.jsonl               one line a step: {"step": 3, "phase": "rl", "time/rollout": 0.2, ...}
     evaluations/summary.jsonl   one line an evaluation, see `RunFolder.write_evaluation`
     evaluations/<label>.jsonl   one line an answer
+    latent_search.jsonl         one line a method, and latent_answers.jsonl one line an answer, of a search at test time
     report.html, tensorboard/, checkpoints/
 
 metrics.jsonl holds no clock reading, so the same seed gives the same bytes; clocks go to timings.jsonl.
@@ -108,6 +109,14 @@ class RunFolder:
     def write_data(self, record: Mapping[str, Any]) -> None:
         """Writes data.json: what was found in the files that the problems come from."""
         _write_whole(self.path / "data.json", [json.dumps(_plain(record), indent=2, allow_nan=False) + "\n"])
+
+    def write_lines(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
+        """Writes <name>.jsonl, one line a record."""
+        _write_whole(self.path / f"{name}.jsonl", map(_line, records))
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """The records of <name>.jsonl in order."""
+        return list(_read_lines(self.path / f"{name}.jsonl"))
 
     def append_metrics(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl; names in sorted order, so equal values give equal bytes.

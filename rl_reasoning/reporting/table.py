@@ -18,7 +18,7 @@ def evaluation_table(results: Sequence[Result], markdown: bool = False) -> str:
     """
     means = _means_table(results)
     intervals = _intervals_table(results)
-    lay_out = _markdown if markdown else _plain
+    lay_out = _markdown if markdown else plain
     titles = [
         f"Pass@k, mean over {_problems(results)} in percent",
         "95 % intervals, and the change from the base in points (unclear: its interval contains zero)",
@@ -31,7 +31,7 @@ def evaluation_table(results: Sequence[Result], markdown: bool = False) -> str:
 def breakdown_table(results: Sequence[Result]) -> str:
     """Pass@1 by each fact of the problems that the evaluations name, with 95 % intervals; "" where none is named."""
     return "\n".join(f"Pass@1 by {fact} in percent, with 95 % intervals over problems\n"
-                     f"{_plain(_turned(breakdown_rows(results, fact)))}\n" for fact in facts_of(results))
+                     f"{plain(_turned(breakdown_rows(results, fact)))}\n" for fact in facts_of(results))
 
 
 def facts_of(results: Sequence[Result]) -> list[str]:
@@ -69,7 +69,7 @@ def detail_table(results: Sequence[Result]) -> str:
                      *(_mean([stop[kind]["mean"] for stop in stops if kind in stop], ".1f")
                        for kind in ("eos", "length"))])
     title = "Of all n answers (percent with 95 % intervals over problems; solved: with a right answer)"
-    return f"{title}\n{_plain(rows)}\n"
+    return f"{title}\n{plain(rows)}\n"
 
 
 def _majority_cell(records: Sequence[Mapping[str, Any]]) -> str:
@@ -182,7 +182,7 @@ def _intervals_table(results: Sequence[Result]) -> list[list[str]]:
     return rows
 
 
-def _plain(rows: Sequence[Sequence[str]]) -> str:
+def plain(rows: Sequence[Sequence[str]]) -> str:
     """Columns by their widest cell, the first one cut so that the whole fits `WIDTH`."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     room = WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)

@@ -1,0 +1,68 @@
+"""Thinking at test time without training: LatentSeek on the countdown base, beside what else the tokens could buy.
+
+    python experiments/run.py --config=experiments/configs/latent.py
+    python experiments/run.py --config=experiments/configs/latent.py --config.latent.tokens=sample
+
+For each held-out problem the hidden states that chose the first tokens of the likeliest answer are moved by a
+policy gradient (arXiv 2505.13308), and the policy goes on from their tokens; its parameters stay as they are.
+
+Presets after the colon: smoke, every stage at toy size; list, the algorithms.
+"""
+
+from ml_collections import ConfigDict
+
+from rl_reasoning import edge
+from rl_reasoning.config import Experiment
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """The settings of one preset."""
+    config = edge.to_config_dict(Experiment())
+    config.name = "latent"
+    config.mode = "latent_search"
+
+    # The problems and the policy: the base of experiments/configs/countdown.py, trained once and kept.
+    config.task.kind = "countdown"
+    config.evaluation.problems = 256
+
+    # How the baselines draw, and how long an answer may be: eleven tokens and the end.
+    config.evaluation.sampling.temperature = 1.0
+    config.evaluation.sampling.max_tokens = 12
+
+    # The published settings, but for the share of an answer that is searched: answers are short here.
+    config.latent.reward = "perfect"
+    config.latent.fraction = 0.4
+    config.latent.steps = 10
+    config.latent.threshold = -0.2
+    config.latent.tokens = "argmax"
+    config.latent.answer = "last"
+    config.latent.optimizer.learning_rate = 0.03
+
+    edge.apply_preset(config, preset, PRESETS)
+    return config
+
+
+def smoke(config: ConfigDict) -> None:
+    """Every stage at toy size: shows that all of it runs, and nothing about searching."""
+    config.name += "-smoke"
+    config.task.countdown.numbers = 2
+    config.task.countdown.limit = 24
+    config.task.countdown.held_out = 0.3
+    config.model.layers = 1
+    config.model.width = 32
+    config.model.heads = 2
+    config.model.kv_heads = 1
+    config.model.head_dim = 16
+    config.model.mlp = 64
+    config.warm_start.steps = 120
+    config.warm_start.refine_steps = 0
+    config.warm_start.batch = 64
+    config.warm_start.optimizer.learning_rate = 5e-3
+    config.evaluation.problems = 8
+    config.evaluation.bootstrap = 100
+    config.evaluation.sampling.max_tokens = 6
+    config.latent.steps = 3
+    config.latent.batch = 8
+
+
+PRESETS = {"smoke": smoke}

@@ -1,0 +1,202 @@
+"""The search itself: answers are made, rewarded, and made again until they are good enough.
+
+The methods differ in how the next answer comes about (a walk): from latents moved by their gradient, from latents
+moved at random, or as another draw from the policy. What a problem spends, when it stops and what is kept is the same
+for all. As problems stop, others take their places, so that the device's batch stays full.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import jax
+import numpy as np
+
+from rl_reasoning import keys as key_tree
+from rl_reasoning.config import Latent, Sampling
+from rl_reasoning.latent import steps
+from rl_reasoning.latent.attempts import Attempts, Reward
+from rl_reasoning.latent.steps import Latents
+from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.rollouts import Policy
+from rl_reasoning.sampling.decode import generate
+from rl_reasoning.types import Problem
+
+MOVES = {"latent": steps.climb, "noise": steps.wander}
+
+
+def latent_search(policy: Policy, parameters: Parameters, problems: Sequence[Problem], reward: Reward,
+                  settings: Latent, *, max_tokens: int, key: jax.Array, method: str = "latent") -> Attempts:
+    """LatentSeek (arXiv 2505.13308) for many problems at once; nothing is trained.
+
+    The first answer is the likeliest. The final hidden states z_t that chose its first m = min(fraction * length, cap)
+    tokens x_t become free. Each step moves them by (R - b) grad ln softmax(W z_t)[x_t], R being the reward of the
+    latest answer, takes their tokens, and lets the policy go on from there, until R > threshold.
+
+    Args:
+      reward: see `rl_reasoning.latent.rewards`; the published ones lie in [-1, 0].
+      max_tokens: longest answer, end of sequence included.
+      key: of what is drawn; a problem's answers depend on the key and the problem, not on the others beside it.
+      method: "latent", or "noise" for random steps instead.
+
+    Returns: every answer; `Attempts.chosen(settings.answer)` says which one the method returns.
+
+    Raises:
+      ValueError: a prompt that does not fit, or settings that leave no latent for the longest answer.
+    """
+    attempts = Attempts.empty(policy, problems, settings.steps + 1, max_tokens)
+    return _search(_LatentWalk(policy, parameters, attempts, settings, key, MOVES[method]), attempts, reward, settings)
+
+
+def best_of(policy: Policy, parameters: Parameters, problems: Sequence[Problem], reward: Reward | None,
+            settings: Latent, *, sampling: Sampling, key: jax.Array, most: int) -> Attempts:
+    """Draws from the policy until a reward is above the threshold, at most `most` a problem; without rewards all.
+
+    Args: key: answers are those of `rl_reasoning.rollouts.sample` with this key.
+    """
+    attempts = Attempts.empty(policy, problems, most, sampling.max_tokens)
+    return _search(_Draws(policy, parameters, attempts, sampling, key), attempts, reward, settings)
+
+
+class _Walk(Protocol):
+    """How answers come about; ids [B, T] and lengths [B] of one more answer to each of these problems."""
+
+    def first(self, rows: np.ndarray, padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first answers. padded: the rows, repeated up to the batch that is compiled for."""
+        ...
+
+    def next(self, rows: np.ndarray, padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Further answers."""
+        ...
+
+    def goes_on(self, rows: np.ndarray) -> np.ndarray:
+        """[B] bool: whether there can be further answers at all."""
+        ...
+
+
+def _search(walk: _Walk, attempts: Attempts, reward: Reward | None, settings: Latent) -> Attempts:
+    """Fills `attempts`."""
+    everyone = np.arange(len(attempts.problems))
+    batch = min(settings.batch, len(everyone))
+    for start in range(0, len(everyone), batch):
+        rows = everyone[start:start + batch]
+        attempts.add(rows, *walk.first(rows, _padded(rows, batch)), reward)
+    while True:
+        open_ = walk.goes_on(everyone) & (attempts.counts < attempts.rewards.shape[1])
+        if reward is not None:  # an answer without a reward ends a search too: it does not say where to go
+            open_ &= attempts.latest(everyone) <= settings.threshold
+        rows = everyone[open_][:batch]
+        if not len(rows):
+            return attempts
+        attempts.add(rows, *walk.next(rows, _padded(rows, batch)), reward)
+
+
+def _padded(rows: np.ndarray, batch: int) -> np.ndarray:
+    return np.concatenate([rows, np.full(batch - len(rows), rows[-1])])
+
+
+class _LatentWalk:
+    """Answers from latents, which are kept on the device for the problems at hand alone.
+
+    Raises ValueError when even the longest answer has no latent.
+    """
+
+    def __init__(self, policy: Policy, parameters: Parameters, attempts: Attempts, settings: Latent, key: jax.Array,
+                 move: Callable[..., Latents]):
+        self._policy, self._parameters, self._attempts = policy, parameters, attempts
+        self._settings, self._key, self._move = settings, key, move
+        longest = attempts.ids.shape[2]
+        self._width = int(_sizes(settings, longest))
+        if self._width < 1:
+            raise ValueError(f"latent.fraction={settings.fraction} of at most {longest} tokens is no token; give at "
+                             f"least {1 / longest:.3g}")
+        self._slots = np.full(min(settings.batch, len(attempts.problems)), -1)
+        self._latents: Latents | None = None
+
+    def first(self, rows: np.ndarray, padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The likeliest answers."""
+        nothing = np.zeros((len(padded), self._width), np.int32)
+        answers = self._finish(padded, nothing, np.zeros(len(padded), np.int32))
+        return tuple(field[:len(rows)] for field in answers)
+
+    def next(self, rows: np.ndarray, padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The latents moved once, and the answers that follow from them."""
+        self._enter(rows)
+        used = np.maximum(self._slots, 0)
+        numbers = np.asarray([self._attempts.problems[row].number for row in used], np.uint32)
+        self._latents = self._move(
+            self._parameters, self._latents, self._weights(used),
+            _keys(self._key, numbers, self._attempts.counts[used].astype(np.int32)), config=self._policy.config,
+            settings=self._settings)
+        answers = self._finish(used, self._latents.tokens, self._latents.sizes)
+        place = {row: slot for slot, row in enumerate(self._slots)}
+        slots = [place[row] for row in rows]
+        return tuple(field[slots] for field in answers)
+
+    def goes_on(self, rows: np.ndarray) -> np.ndarray:
+        """Whether the first answer is long enough for a latent."""
+        return _sizes(self._settings, self._attempts.lengths[rows, 0]) > 0
+
+    def _finish(self, rows: np.ndarray, beginnings: jax.Array, sizes: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+        answers = steps.finish(self._parameters, self._attempts.prompts_of(rows), beginnings, sizes,
+                               config=self._policy.config, max_tokens=self._attempts.ids.shape[2],
+                               eos_id=self._policy.tokenizer.eos_id)
+        return np.asarray(answers.ids), np.asarray(answers.lengths)
+
+    def _weights(self, rows: np.ndarray) -> np.ndarray:
+        """[B, M]: the reward of each token of the latest answers, less the baseline; 0 beyond an answer's end."""
+        made, at = self._attempts, self._attempts.counts[rows] - 1
+        weights = np.nan_to_num(made.process[rows, at, :self._width])
+        if self._settings.baseline == "mean":
+            earlier = np.where(np.arange(made.rewards.shape[1]) < at[:, None], made.rewards[rows], 0)
+            weights = weights - (earlier.sum(axis=1) / np.maximum(at, 1))[:, None]
+        inside = np.arange(self._width) < made.lengths[rows, at][:, None]
+        return np.where(inside, weights, 0).astype(np.float32)
+
+    def _enter(self, rows: np.ndarray) -> None:
+        """Gives each problem that has no latents yet the place of one that has ended."""
+        new = np.setdiff1d(rows, self._slots)
+        if not len(new):
+            return
+        free = np.flatnonzero(~np.isin(self._slots, rows))[:len(new)]
+        self._slots[free] = new
+        used, made = np.maximum(self._slots, 0), self._attempts
+        fresh = steps.read_latents(
+            self._parameters, made.prompts_of(used), made.ids[used, 0, :self._width],
+            _sizes(self._settings, made.lengths[used, 0]).astype(np.int32), config=self._policy.config,
+            settings=self._settings)
+        entered = np.isin(self._slots, new)
+        self._latents = fresh if self._latents is None else steps.replace(self._latents, fresh, entered)
+
+
+class _Draws:
+    """Answers drawn from the policy, each with the key that `rollouts.sample` would give it."""
+
+    def __init__(self, policy: Policy, parameters: Parameters, attempts: Attempts, sampling: Sampling, key: jax.Array):
+        self._policy, self._parameters, self._attempts = policy, parameters, attempts
+        self._sampling, self._key = sampling, key
+
+    def first(self, rows: np.ndarray, padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first draws."""
+        numbers = np.asarray([self._attempts.problems[row].number for row in padded], np.uint32)
+        keys = _keys(self._key, numbers, self._attempts.counts[padded].astype(np.int32))
+        found = generate(self._parameters, self._attempts.prompts_of(padded), keys[:, None],
+                         config=self._policy.config, sampling=self._sampling, eos_id=self._policy.tokenizer.eos_id)
+        return np.asarray(found.ids[:len(rows), 0]), np.asarray(found.lengths[:len(rows), 0])
+
+    next = first
+
+    def goes_on(self, rows: np.ndarray) -> np.ndarray:
+        """There is always another draw."""
+        return np.ones(len(rows), bool)
+
+
+def _sizes(settings: Latent, lengths: np.ndarray | int) -> np.ndarray:
+    """How many latents answers of these lengths have: min(floor(fraction * length), cap)."""
+    return np.minimum(np.floor(settings.fraction * np.asarray(lengths)).astype(int), settings.cap)
+
+
+@jax.jit
+def _keys(key: jax.Array, numbers: jax.Array, attempts: jax.Array) -> jax.Array:
+    """[B] keys of one answer a problem: those of `rl_reasoning.keys.per_sample`."""
+    return jax.vmap(lambda number, attempt: key_tree.per_sample(key, number[None], attempt[None])[0, 0])(
+        numbers, attempts)

@@ -1,0 +1,164 @@
+"""The jitted parts of a latent search: finish answers from a given beginning, read latents, move them.
+
+Shape letters: B problems side by side, Lp prompt tokens, M most latents of a problem, T most tokens of an answer,
+D width. Every problem has its own number of latents, 0..M; nothing here is compiled again for other lengths.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rl_reasoning import keys as key_tree
+from rl_reasoning import optim
+from rl_reasoning.config import Latent, Sampling
+from rl_reasoning.models.decoder import DecoderConfig, Parameters, branch_mask, hidden_states
+from rl_reasoning.models.likelihood import over_vocabulary, token_logprobs
+from rl_reasoning.sampling.decode import generate
+from rl_reasoning.sampling.draw import draw
+from rl_reasoning.types import Prompts, StopReason
+
+
+class Answers(NamedTuple):
+    """One answer a problem. ids: [B, T] int32. lengths: [B], end of sequence included. finished: [B], whether it
+    ended by itself."""
+
+    ids: jax.Array
+    lengths: jax.Array
+    finished: jax.Array
+
+
+class Latents(NamedTuple):
+    """What is searched. values: [B, M, D] float32. tokens: [B, M], those of the latest answer. sizes: [B], how many
+    latents a problem has. optimizer: its state, with a leading axis B."""
+
+    values: jax.Array
+    tokens: jax.Array
+    sizes: jax.Array
+    optimizer: Any
+
+
+@functools.partial(jax.jit, static_argnames=("config", "max_tokens", "eos_id"))
+def finish(parameters: Parameters, prompts: Prompts, beginnings: jax.Array, sizes: jax.Array, *,
+           config: DecoderConfig, max_tokens: int, eos_id: int) -> Answers:
+    """The likeliest continuation of each prompt and the first tokens of its answer.
+
+    A beginning that holds the end of sequence ends there. Beginning and continuation have `max_tokens` together.
+
+    Args: beginnings [B, M], of which the first `sizes` [B] tokens count.
+    """
+    width, slot = beginnings.shape[1], jnp.arange(max_tokens)
+    ends = (beginnings == eos_id) & (jnp.arange(width) < sizes[:, None])
+    ended = ends.any(axis=1)
+    sizes = jnp.where(ended, ends.argmax(axis=1) + 1, sizes)
+    rest = _continue(parameters, extend(prompts, beginnings, sizes), config, max_tokens, eos_id)
+    after = jnp.take_along_axis(rest.ids, jnp.maximum(slot - sizes[:, None], 0), axis=1)
+    ids = jnp.where(slot < sizes[:, None], jnp.pad(beginnings, ((0, 0), (0, max_tokens - width))), after)
+    whole = jnp.where(ended, sizes, sizes + rest.lengths)
+    lengths = jnp.minimum(whole, max_tokens)
+    ids = jnp.where(slot < lengths[:, None], ids, eos_id).astype(jnp.int32)
+    return Answers(ids, lengths, (ended | rest.finished) & (whole <= max_tokens))
+
+
+def _continue(parameters: Parameters, prompts: Prompts, config: DecoderConfig, max_tokens: int,
+              eos_id: int) -> Answers:
+    """The decode engine, one likeliest answer a prompt."""
+    unused = jnp.broadcast_to(key_tree.derive(0, key_tree.Role.SEARCH, 0), (prompts.ids.shape[0], 1))
+    found = generate(parameters, prompts, unused, config=config,
+                     sampling=Sampling(temperature=0.0, max_tokens=max_tokens), eos_id=eos_id)
+    return Answers(found.ids[:, 0], found.lengths[:, 0], found.stop_reasons[:, 0] == StopReason.EOS)
+
+
+def extend(prompts: Prompts, beginnings: jax.Array, sizes: jax.Array) -> Prompts:
+    """Prompts [B, Lp + M]: each followed by the first `sizes` tokens of its answer."""
+    width = beginnings.shape[1]
+    ids = jnp.pad(prompts.ids, ((0, 0), (0, width)))
+    offset = jnp.arange(ids.shape[1]) - prompts.lengths[:, None]
+    given = jnp.take_along_axis(beginnings, jnp.clip(offset, 0, width - 1), axis=1)
+    return Prompts(jnp.where((offset >= 0) & (offset < sizes[:, None]), given, ids), prompts.lengths + sizes)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "settings"))
+def read_latents(parameters: Parameters, prompts: Prompts, tokens: jax.Array, sizes: jax.Array, *,
+                 config: DecoderConfig, settings: Latent) -> Latents:
+    """The hidden states from which the first tokens of answers were chosen.
+
+    Args: tokens [B, M]: each answer's first ones, of which `sizes` [B] are to be searched.
+    """
+    ids, lengths = extend(prompts, tokens, sizes)
+    positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+    segments = (positions < lengths[:, None]).astype(jnp.int32)
+    hidden, _ = hidden_states(config, parameters, ids, positions, branch_mask(segments, jnp.zeros_like(ids)))
+    predicting = prompts.lengths[:, None] - 1 + jnp.arange(tokens.shape[1])
+    values = jnp.take_along_axis(hidden, predicting[:, :, None], axis=1).astype(jnp.float32)
+    return Latents(values, tokens, sizes, jax.vmap(_optimizer(settings).init)(values))
+
+
+def log_likelihood(parameters: Parameters, config: DecoderConfig, values: jax.Array, tokens: jax.Array,
+                   weights: jax.Array) -> jax.Array:
+    """sum_t w_t ln softmax(W z_t)[x_t], of which a step climbs the gradient w_t W^T (onehot(x_t) - softmax(W z_t)).
+
+    With w = R - b this is the policy gradient of arXiv 2505.13308, equation 5: positions do not depend on each other.
+
+    Args: values [..., D], tokens and weights [...].
+    """
+    return (weights * token_logprobs(config, parameters, values, tokens).logp).sum()
+
+
+@functools.partial(jax.jit, static_argnames=("config", "settings"))
+def climb(parameters: Parameters, latents: Latents, weights: jax.Array, keys: jax.Array, *, config: DecoderConfig,
+          settings: Latent) -> Latents:
+    """One step of policy gradient and the tokens of the moved latents.
+
+    Args:
+      weights: [B, M], the reward of each token less the baseline.
+      keys: [B], of the tokens when they are drawn.
+    """
+    used = _used(latents)
+    gradient = jax.grad(lambda values: -log_likelihood(parameters, config, values, latents.tokens,
+                                                       jnp.where(used, weights, 0.0)))(latents.values)
+    change, state = jax.vmap(_optimizer(settings).update)(gradient, latents.optimizer, latents.values)
+    values = jnp.where(used[:, :, None], latents.values + change, latents.values)
+    tokens = _tokens(parameters, config, values, keys, settings)
+    return Latents(values, jnp.where(used, tokens, latents.tokens), latents.sizes, state)
+
+
+@functools.partial(jax.jit, static_argnames=("config", "settings"))
+def wander(parameters: Parameters, latents: Latents, weights: jax.Array, keys: jax.Array, *, config: DecoderConfig,
+           settings: Latent) -> Latents:
+    """A random step instead of `climb`'s: every coordinate moves by a normal number times `settings.noise`."""
+    del weights  # the walk does not look where it goes
+    noise_keys, token_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
+    noise = jax.vmap(lambda key: jax.random.normal(key, latents.values.shape[1:]))(noise_keys)
+    used = _used(latents)
+    values = latents.values + settings.noise * jnp.where(used[:, :, None], noise, 0.0)
+    tokens = _tokens(parameters, config, values, token_keys, settings)
+    return latents._replace(values=values, tokens=jnp.where(used, tokens, latents.tokens))
+
+
+@jax.jit
+def replace(latents: Latents, fresh: Latents, where: jax.Array) -> Latents:
+    """Latents with those of some problems, where [B] bool, taken from `fresh`."""
+    return jax.tree.map(lambda new, old: jnp.where(where.reshape(-1, *[1] * (new.ndim - 1)), new, old), fresh, latents)
+
+
+def _used(latents: Latents) -> jax.Array:
+    """[B, M] bool: a problem's own latents."""
+    return jnp.arange(latents.tokens.shape[1]) < latents.sizes[:, None]
+
+
+def _tokens(parameters: Parameters, config: DecoderConfig, values: jax.Array, keys: jax.Array,
+            settings: Latent) -> jax.Array:
+    """[B, M]: each latent's likeliest token, or one drawn at temperature 1."""
+    uniforms = jax.vmap(lambda key: jax.random.uniform(key, values.shape[1:2]))(keys)
+
+    def choose(logp: jax.Array, uniform: jax.Array) -> jax.Array:
+        return draw(logp, uniform) if settings.tokens == "sample" else logp.argmax(axis=-1).astype(jnp.int32)
+
+    return over_vocabulary(choose, config, parameters, values, uniforms)
+
+
+def _optimizer(settings: Latent) -> Any:
+    """Each problem has a state of its own, so its own step count and its own gradient norm."""
+    return optim.adamw(settings.optimizer, settings.steps)

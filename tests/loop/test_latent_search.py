@@ -1,0 +1,64 @@
+"""Mode latent_search from the settings to the table, and settings that cannot be."""
+
+import dataclasses
+
+import pytest
+
+from experiments.configs import latent
+from rl_reasoning.config import LATENT_METHODS
+from rl_reasoning.edge import ConfigError, read_experiment
+from rl_reasoning.loop.latent_search import run_latent_search
+from rl_reasoning.reporting.run_folder import RunFolder
+
+
+def smoke(workdir, **changes):
+    config = latent.get_config("smoke")
+    config.workdir = str(workdir)
+    config.update(changes)
+    return read_experiment(config)
+
+
+def run(experiment):
+    assert run_latent_search(experiment) == 0
+    return RunFolder(f"{experiment.workdir}/latent-smoke-latent-seed0")
+
+
+def untrained(workdir, **changes):
+    return smoke(workdir, warm_start={"steps": 0}, evaluation={"problems": 4}, **changes)
+
+
+def test_every_method_has_a_row_and_every_answer_a_line(tmp_path, capsys):
+    folder = run(untrained(tmp_path))
+    table = capsys.readouterr().out
+    assert "Accuracy in percent over 4 problems" in table
+    records = folder.lines("latent_search")
+    assert tuple(record["method"] for record in records) == LATENT_METHODS
+    answers = folder.lines("latent_answers")
+    for record in records:
+        own = [answer for answer in answers if answer["method"] == record["method"]]
+        assert sum(answer["returned"] for answer in own) == 4
+        assert sum(answer["tokens"] for answer in own) == pytest.approx(4 * record["tokens"][-1])
+        assert f"\n{record['method']} " in table
+    assert {answer["reward"] for answer in answers if answer["method"] == "latent"} <= {0.0, -1.0}
+    assert folder.config()["config"]["mode"] == "latent_search"
+
+
+@pytest.mark.slow
+def test_the_smoke_preset_trains_its_base_and_repeats(tmp_path):
+    experiment = smoke(tmp_path)
+    first = run(experiment).lines("latent_answers")
+    again = dataclasses.replace(experiment, name="again")
+    assert run_latent_search(again) == 0
+    assert RunFolder(tmp_path / "again-latent-seed0").lines("latent_answers") == first
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"latent": {"methods": ("latent", "luck")}}, r"latent\.methods = .*some of greedy, latent, noise"),
+    ({"latent": {"methods": ()}}, r"latent\.methods = \(\): must be some of"),
+    ({"latent": {"methods": ("noise", "noise")}}, r"each at most once"),
+    ({"latent": {"fraction": 0.1}}, r"latent\.fraction = 0\.1: must be at least 0\.167, one token of"),
+    ({"evaluation": {"sampling": {"temperature": 0.0}}}, r"temperature = 0\.0: must be above 0 for"),
+])
+def test_t61_settings_that_do_not_fit(changes, message, tmp_path):
+    with pytest.raises(ConfigError, match=message):
+        smoke(tmp_path, **changes)
