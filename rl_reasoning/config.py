@@ -284,10 +284,12 @@ class Evaluation:
 class Latent:
     """Search in latent space at test time (arXiv 2505.13308); where the paper and its code differ, both can be had."""
 
+    policy: str = setting("", doc="a run folder: its last policy is searched; empty is the base")
     methods: tuple[str, ...] = setting(LATENT_METHODS, doc="rows of the table: greedy, latent, noise (random steps), "
                                        "best_of (draws), majority (a vote)")
-    reward: str = setting("perfect", choices=("perfect", "verifier"), doc="perfect: 0 for a right answer, else -1; "
-                          "verifier: its reward less 1")
+    reward: str = setting("perfect", choices=("perfect", "verifier", "self", "likelihood", "value"), doc="perfect: 0 "
+                          "for a right answer, else -1; verifier: its reward less 1; self: the policy's own checks; "
+                          "likelihood: its confidence; value: a value head fitted on training problems")
     fraction: float = setting(0.1, low=1e-6, high=1.0, doc="share of the first answer's tokens that become latents")
     cap: int = setting(300, low=1, doc="most latents of a problem")
     steps: int = setting(10, low=0, doc="answers after the first, unless one is good enough")
@@ -300,6 +302,10 @@ class Latent:
                             "the problem's earlier rewards")
     noise: float = setting(0.03, low=0.0, doc="standard deviation of a random step, method noise")
     batch: int = setting(64, low=1, doc="problems side by side")
+    checks: Sampling = dataclasses.field(default_factory=lambda: Sampling(temperature=0.0, max_tokens=64))
+    format_penalty: float = setting(0.0, low=0.0, doc="weight, of 6 in all, that reward self takes off for an answer "
+                                    "that cannot be read; the code's option has 2")
+    value_problems: int = setting(2048, low=1, doc="training problems that reward value is fitted on, an answer each")
     optimizer: Optimizer = dataclasses.field(default_factory=lambda: Optimizer(
         learning_rate=0.03, warmup=0, clip_norm=0.0))
 

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from rl_reasoning.latent import steps
 from rl_reasoning.latent.attempts import Answered, Reward, Scores
+from rl_reasoning.models.decoder import DecoderConfig, Parameters
 from rl_reasoning.tasks.own import as_verdict
 from rl_reasoning.tasks.pool import Verifier
 from rl_reasoning.types import Outcome, Problem, Verdict
@@ -33,6 +35,18 @@ def by_function(function: Callable[[Problem, str], float | Verdict]) -> Reward:
         found = [function(problem, text) for problem, text in pairs]
         rewards = [as_verdict(value).reward - isinstance(value, Verdict) for value in found]
         return Scores(np.asarray(rewards, float), np.zeros(len(pairs), np.int64))
+
+    return reward
+
+
+def likelihood(config: DecoderConfig, parameters: Parameters) -> Reward:
+    """The policy's own confidence: the geometric mean of the answer's token probabilities, less 1.
+
+    It needs no words, so that any policy can have it; it knows no more than greedy decoding does.
+    """
+    def reward(answered: Answered) -> Scores:
+        logp = steps.mean_logprobs(parameters, answered.prompts, answered.ids, answered.lengths, config=config)
+        return Scores(np.exp(np.asarray(logp, float)) - 1, np.zeros(len(answered.texts), np.int64))
 
     return reward
 

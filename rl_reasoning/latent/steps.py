@@ -79,6 +79,21 @@ def extend(prompts: Prompts, beginnings: jax.Array, sizes: jax.Array) -> Prompts
     return Prompts(jnp.where((offset >= 0) & (offset < sizes[:, None]), given, ids), prompts.lengths + sizes)
 
 
+@functools.partial(jax.jit, static_argnames="config")
+def states(parameters: Parameters, prompts: Prompts, tokens: jax.Array, sizes: jax.Array, *,
+           config: DecoderConfig) -> jax.Array:
+    """Final hidden states [B, L + 1, D] before each token of an answer, and after its last.
+
+    Args: tokens [B, L], of which the first `sizes` [B] count; states beyond them mean nothing.
+    """
+    ids, lengths = extend(prompts, tokens, sizes)
+    positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+    segments = (positions < lengths[:, None]).astype(jnp.int32)
+    hidden, _ = hidden_states(config, parameters, ids, positions, branch_mask(segments, jnp.zeros_like(ids)))
+    before = prompts.lengths[:, None] - 1 + jnp.arange(tokens.shape[1] + 1)
+    return jnp.take_along_axis(hidden, before[:, :, None], axis=1)
+
+
 @functools.partial(jax.jit, static_argnames=("config", "settings"))
 def read_latents(parameters: Parameters, prompts: Prompts, tokens: jax.Array, sizes: jax.Array, *,
                  config: DecoderConfig, settings: Latent) -> Latents:
@@ -86,13 +101,17 @@ def read_latents(parameters: Parameters, prompts: Prompts, tokens: jax.Array, si
 
     Args: tokens [B, M]: each answer's first ones, of which `sizes` [B] are to be searched.
     """
-    ids, lengths = extend(prompts, tokens, sizes)
-    positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
-    segments = (positions < lengths[:, None]).astype(jnp.int32)
-    hidden, _ = hidden_states(config, parameters, ids, positions, branch_mask(segments, jnp.zeros_like(ids)))
-    predicting = prompts.lengths[:, None] - 1 + jnp.arange(tokens.shape[1])
-    values = jnp.take_along_axis(hidden, predicting[:, :, None], axis=1).astype(jnp.float32)
+    values = states(parameters, prompts, tokens, sizes, config=config)[:, :-1].astype(jnp.float32)
     return Latents(values, tokens, sizes, jax.vmap(_optimizer(settings).init)(values))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def mean_logprobs(parameters: Parameters, prompts: Prompts, ids: jax.Array, lengths: jax.Array, *,
+                  config: DecoderConfig) -> jax.Array:
+    """[B]: the mean log-probability of each answer's tokens. ids: [B, T]."""
+    hidden = states(parameters, prompts, ids, lengths, config=config)[:, :-1]
+    logp = token_logprobs(config, parameters, hidden, ids).logp
+    return jnp.where(jnp.arange(ids.shape[1]) < lengths[:, None], logp, 0.0).sum(axis=1) / lengths
 
 
 def log_likelihood(parameters: Parameters, config: DecoderConfig, values: jax.Array, tokens: jax.Array,

@@ -5,20 +5,25 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rl_reasoning import keys
 from rl_reasoning.config import Experiment
-from rl_reasoning.latent import Attempts, Reward, best_of, latent_search
-from rl_reasoning.latent import rewards as reward_functions
+from rl_reasoning.edge import ConfigError
+from rl_reasoning.latent import Attempts, Reward, best_of, latent_search, rewards
+from rl_reasoning.latent.checks import WEIGHTS, SelfChecks, question_room
 from rl_reasoning.latent.compare import Searched, budgets, judge, report, summaries
+from rl_reasoning.latent.value import by_value, fit_value
 from rl_reasoning.loop.describe import describe_model
 from rl_reasoning.loop.experiment import keep_compiled_programs
+from rl_reasoning.loop.restore import restore
 from rl_reasoning.loop.setup import Lab, build, make_verifier
 from rl_reasoning.loop.warm_start import base
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.reporting.console import say
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.tasks.pool import PoolError, Verifier
+from rl_reasoning.types import Outcome, Problem
 
 RULES = {"greedy": "last", "best_of": "best", "majority": "vote"}  # of the others the settings say it
 
@@ -31,6 +36,7 @@ def run_latent_search(experiment: Experiment) -> int:
     """
     keep_compiled_programs(experiment)
     lab = build(experiment)
+    _check(lab)
     # The reward may be a function that the settings name; what counts in the table is the task's own word.
     own = lab.verifier if not experiment.verifier.function else make_verifier(
         lab.task, dataclasses.replace(experiment.verifier, function=""))
@@ -39,7 +45,7 @@ def run_latent_search(experiment: Experiment) -> int:
         folder = RunFolder.create(experiment.workdir, f"{experiment.name}-latent-seed{experiment.seed}")
         say(f"run folder: {folder.path}")
         folder.write_config(experiment, sys.argv)
-        runs = search_all(lab, base(lab), own)
+        runs = search_all(lab, _policy(lab), own)
     except PoolError as error:
         say(f"stopped: {error}")
         return 1
@@ -54,26 +60,75 @@ def run_latent_search(experiment: Experiment) -> int:
     return 0
 
 
+def _check(lab: Lab) -> None:
+    """Raises ConfigError, before anything is trained, when the policy cannot give the reward that is asked for."""
+    latent, sampling = lab.experiment.latent, lab.experiment.evaluation.sampling
+    if latent.reward == "self":
+        try:
+            question_room(lab.policy, lab.held_out, sampling.max_tokens, latent.checks)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+
+def _policy(lab: Lab) -> Parameters:
+    """The parameters of the run that the settings name, else the base."""
+    folder = lab.experiment.latent.policy
+    if not folder:
+        return base(lab)
+    try:
+        other, parameters = restore(Path(folder))
+    except FileNotFoundError as error:
+        raise ConfigError(f"latent.policy={folder!r}: {error}") from error
+    if other.policy.config != lab.policy.config:
+        raise ConfigError(f"latent.policy={folder!r}: its policy has other sizes or types than config.model says")
+    return parameters
+
+
 def search_all(lab: Lab, parameters: Parameters, verifier: Verifier) -> list[Searched]:
     """Every method that the settings name, judged by the task's verifier."""
     settings, runs = lab.experiment.latent, []
-    reward = make_reward(lab, verifier)
+    reward = make_reward(lab, parameters, verifier)
     for name in settings.methods:
         began = time.perf_counter()
         attempts = _search(lab, parameters, name, reward, [run.attempts for run in runs])
         seconds = time.perf_counter() - began
         runs.append(judge(name, attempts, RULES.get(name, settings.answer), verifier, seconds))
+        if isinstance(reward, SelfChecks):
+            say(reward.described())
         say(f"{name}: {attempts.counts.sum()} answers, {attempts.tokens.sum()} tokens, {seconds:.1f} s")
     return runs
 
 
-def make_reward(lab: Lab, verifier: Verifier) -> Reward:
+def make_reward(lab: Lab, parameters: Parameters, verifier: Verifier) -> Reward:
     """The reward that the settings name. Args: verifier: the task's own."""
     makers: dict[str, Callable[[], Reward]] = {
-        "perfect": lambda: reward_functions.perfect(verifier),
-        "verifier": lambda: reward_functions.by_verifier(lab.verifier),
+        "perfect": lambda: rewards.perfect(verifier),
+        "verifier": lambda: rewards.by_verifier(lab.verifier),
+        "self": lambda: _self_checks(lab, parameters, verifier),
+        "likelihood": lambda: rewards.likelihood(lab.policy.config, parameters),
+        "value": lambda: _value(lab, parameters, verifier),
     }
     return makers[lab.experiment.latent.reward]()
+
+
+def _self_checks(lab: Lab, parameters: Parameters, verifier: Verifier) -> SelfChecks:
+    settings, seed = lab.experiment.latent, lab.experiment.seed
+
+    def readable(problem: Problem, text: str) -> bool:
+        return verifier.verify_all([(problem, text)])[0].outcome != Outcome.UNPARSABLE
+
+    return SelfChecks(lab.policy, parameters, lab.held_out, max_tokens=lab.experiment.evaluation.sampling.max_tokens,
+                      sampling=settings.checks, key=keys.derive(seed, keys.Role.SEARCH, 1),
+                      batch=len(WEIGHTS) * min(settings.batch, len(lab.held_out)), penalty=settings.format_penalty,
+                      readable=readable)
+
+
+def _value(lab: Lab, parameters: Parameters, verifier: Verifier) -> Reward:
+    settings, seed = lab.experiment.latent, lab.experiment.seed
+    problems = lab.train[:settings.value_problems]
+    head = fit_value(lab.policy, parameters, verifier, problems, lab.experiment.evaluation.sampling,
+                     keys.derive(seed, keys.Role.SEARCH, 2), min(settings.batch, len(problems)))
+    return by_value(lab.policy.config, parameters, head)
 
 
 def _search(lab: Lab, parameters: Parameters, name: str, reward: Reward, earlier: Sequence[Attempts]) -> Attempts:

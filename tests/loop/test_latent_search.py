@@ -43,13 +43,36 @@ def test_every_method_has_a_row_and_every_answer_a_line(tmp_path, capsys):
     assert folder.config()["config"]["mode"] == "latent_search"
 
 
+@pytest.mark.parametrize("reward", ["likelihood", "value", "verifier"])
+def test_other_rewards(reward, tmp_path):
+    methods = ("latent",) if reward != "verifier" else ("best_of",)
+    folder = run(untrained(tmp_path, latent={"reward": reward, "methods": methods, "value_problems": 16}))
+    found = [answer["reward"] for answer in folder.lines("latent_answers")]
+    assert min(found) >= -1
+    assert max(found) <= 0
+    if reward != "value":  # of an untrained policy, which is never right, every value is 0
+        assert (set(found) <= {-1.0, 0.0}) == (reward == "verifier")
+
+
+def test_what_the_policy_cannot_give_is_refused_before_it_is_trained(tmp_path):
+    with pytest.raises(ConfigError, match="asks the policy in words, which it has not"):
+        run_latent_search(smoke(tmp_path, latent={"reward": "self"}))
+    with pytest.raises(ConfigError, match=r"latent\.policy='nowhere': .*"):
+        run_latent_search(smoke(tmp_path, latent={"policy": "nowhere"}))
+    assert not (tmp_path / "bases").exists()
+
+
 @pytest.mark.slow
 def test_the_smoke_preset_trains_its_base_and_repeats(tmp_path):
-    experiment = smoke(tmp_path)
-    first = run(experiment).lines("latent_answers")
-    again = dataclasses.replace(experiment, name="again")
-    assert run_latent_search(again) == 0
-    assert RunFolder(tmp_path / "again-latent-seed0").lines("latent_answers") == first
+    experiment = smoke(tmp_path, rl={"steps": 0})
+    first = run(experiment)
+    kept = dataclasses.replace(experiment.latent, policy=str(first.path))
+    for name, latent_settings in (("again", experiment.latent), ("of-a-run", kept)):
+        assert run_latent_search(dataclasses.replace(experiment, name=name, latent=latent_settings)) == 0
+        assert RunFolder(tmp_path / f"{name}-latent-seed0").lines("latent_answers") == first.lines("latent_answers")
+    other = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, layers=2), latent=kept)
+    with pytest.raises(ConfigError, match="its policy has other sizes or types"):
+        run_latent_search(other)
 
 
 @pytest.mark.parametrize(("changes", "message"), [
