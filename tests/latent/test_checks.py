@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tiny
 
 from rl_reasoning import keys
 from rl_reasoning.config import Sampling
@@ -12,6 +11,7 @@ from rl_reasoning.latent.checks import SelfChecks, check_prompt, read_verdict
 from rl_reasoning.models.decoder import DecoderConfig
 from rl_reasoning.rollouts import Policy
 from rl_reasoning.types import Completions, Message, Problem
+from tests.latent import tiny
 
 PROBLEMS = (Problem("a", (Message("user", "shot"), Message("user", "1 + 1 = ?")), None, "t"),
             Problem("b", (Message("user", "2 + 2 = ?"),), None, "t"))

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tiny
 
 from rl_reasoning import rollouts
 from rl_reasoning.config import Sampling
@@ -10,6 +9,7 @@ from rl_reasoning.latent import rewards
 from rl_reasoning.latent.attempts import Answered
 from rl_reasoning.latent.value import by_value, fit_value
 from rl_reasoning.types import Outcome, Problem, Verdict
+from tests.latent import tiny
 
 VERDICTS = {"right": Verdict(Outcome.RIGHT, 1.0, "r", ""), "part": Verdict(Outcome.PARTIAL, 0.25, "p", ""),
             "wrong": Verdict(Outcome.WRONG, 0.0, "w", ""), "none": Verdict(Outcome.UNPARSABLE, 0.0, None, ""),

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-import tiny
 
 from rl_reasoning import rollouts
 from rl_reasoning.config import Sampling
 from rl_reasoning.latent import best_of, latent_search, steps
 from rl_reasoning.latent.attempts import vote
 from rl_reasoning.latent.rewards import by_function
+from tests.latent import tiny
 
 
 def run(problems=tiny.PROBLEMS, reward=tiny.odd, method="latent", **changes):

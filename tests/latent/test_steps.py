@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
 from rl_reasoning.latent import steps
 from rl_reasoning.models.decoder import initialize, logits
 from rl_reasoning.types import Prompts
+from tests.latent import tiny
 
 PROMPTS = tiny.POLICY.encode(tiny.PROBLEMS[:4])
 KEYS = jax.random.split(tiny.KEY, 4)
