@@ -8,7 +8,7 @@ error for a bad value can say it too. This module imports no jax: a typo must co
 import dataclasses
 from typing import Any
 
-LATENT_METHODS = ("greedy", "latent", "noise", "best_of", "majority")
+LATENT_METHODS = ("greedy", "latent", "noise", "best_of", "greedy_best_of", "majority")
 FUNCTION_NAME = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # module:function
 
 
@@ -286,7 +286,8 @@ class Latent:
 
     policy: str = setting("", doc="a run folder: its last policy is searched; empty is the base")
     methods: tuple[str, ...] = setting(LATENT_METHODS, doc="rows of the table: greedy, latent, noise (random steps), "
-                                       "best_of (draws), majority (a vote)")
+                                       "best_of (draws), greedy_best_of (the likeliest answer, then draws), majority "
+                                       "(a vote of draws)")
     reward: str = setting("perfect", choices=("perfect", "verifier", "self", "likelihood", "value"), doc="perfect: 0 "
                           "for a right answer, else -1; verifier: its reward less 1; self: the policy's own checks; "
                           "likelihood: its confidence; value: a value head fitted on training problems")

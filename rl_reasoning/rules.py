@@ -56,9 +56,10 @@ def _broken_latent_rules(experiment: Experiment) -> Broken:
     if latent.fraction * sampling.max_tokens < 1:
         yield ("latent.fraction", latent.fraction, f"must be at least {1 / sampling.max_tokens:.3g}, one token of "
                f"evaluation.sampling.max_tokens = {sampling.max_tokens}")
-    if sampling.temperature == 0 and {"best_of", "majority"} & set(latent.methods):
-        yield ("evaluation.sampling.temperature", 0.0, "must be above 0 for the methods best_of and majority, which "
-               "draw several answers")
+    drawing = {"best_of", "greedy_best_of", "majority"} & set(latent.methods)
+    if sampling.temperature == 0 and drawing:
+        yield ("evaluation.sampling.temperature", 0.0, "must be above 0, since several answers are drawn for "
+               f"latent.methods {', '.join(sorted(drawing))}")
 
 
 def _broken_math_rules(experiment: Experiment) -> Broken:

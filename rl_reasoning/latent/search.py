@@ -5,6 +5,7 @@ moved at random, or as another draw from the policy. What a problem spends, when
 for all. As problems stop, others take their places, so that the device's batch stays full.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -48,13 +49,15 @@ def latent_search(policy: Policy, parameters: Parameters, problems: Sequence[Pro
 
 
 def best_of(policy: Policy, parameters: Parameters, problems: Sequence[Problem], reward: Reward | None,
-            settings: Latent, *, sampling: Sampling, key: jax.Array, most: int) -> Attempts:
+            settings: Latent, *, sampling: Sampling, key: jax.Array, most: int, greedy_first: bool = False) -> Attempts:
     """Draws from the policy until a reward is above the threshold, at most `most` a problem; without rewards all.
 
-    Args: key: answers are those of `rl_reasoning.rollouts.sample` with this key.
+    Args:
+      key: answers are those of `rl_reasoning.rollouts.sample` with this key.
+      greedy_first: the first answer is the likeliest one, as a latent search's is.
     """
     attempts = Attempts.empty(policy, problems, most, sampling.max_tokens)
-    return _search(_Draws(policy, parameters, attempts, sampling, key), attempts, reward, settings)
+    return _search(_Draws(policy, parameters, attempts, sampling, key, greedy_first), attempts, reward, settings)
 
 
 class _Walk(Protocol):
@@ -171,19 +174,26 @@ class _LatentWalk:
 class _Draws:
     """Answers drawn from the policy, each with the key that `rollouts.sample` would give it."""
 
-    def __init__(self, policy: Policy, parameters: Parameters, attempts: Attempts, sampling: Sampling, key: jax.Array):
+    def __init__(self, policy: Policy, parameters: Parameters, attempts: Attempts, sampling: Sampling, key: jax.Array,
+                 greedy_first: bool):
         self._policy, self._parameters, self._attempts = policy, parameters, attempts
         self._sampling, self._key = sampling, key
+        self._first = dataclasses.replace(sampling, temperature=0.0) if greedy_first else sampling
 
     def first(self, rows: np.ndarray, padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The first draws."""
+        """The first draws, or the likeliest answers."""
+        return self._draw(rows, padded, self._first)
+
+    def next(self, rows: np.ndarray, padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Further draws."""
+        return self._draw(rows, padded, self._sampling)
+
+    def _draw(self, rows: np.ndarray, padded: np.ndarray, sampling: Sampling) -> tuple[np.ndarray, np.ndarray]:
         numbers = np.asarray([self._attempts.problems[row].number for row in padded], np.uint32)
         keys = _keys(self._key, numbers, self._attempts.counts[padded].astype(np.int32))
         found = generate(self._parameters, self._attempts.prompts_of(padded), keys[:, None],
-                         config=self._policy.config, sampling=self._sampling, eos_id=self._policy.tokenizer.eos_id)
+                         config=self._policy.config, sampling=sampling, eos_id=self._policy.tokenizer.eos_id)
         return np.asarray(found.ids[:len(rows), 0]), np.asarray(found.lengths[:len(rows), 0])
-
-    next = first
 
     def goes_on(self, rows: np.ndarray) -> np.ndarray:
         """There is always another draw."""

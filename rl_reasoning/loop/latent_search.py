@@ -25,7 +25,8 @@ from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.tasks.pool import PoolError, Verifier
 from rl_reasoning.types import Outcome, Problem
 
-RULES = {"greedy": "last", "best_of": "best", "majority": "vote"}  # of the others the settings say it
+# Which answer counts; for the other methods the settings say it.
+RULES = {"greedy": "last", "best_of": "best", "greedy_best_of": "best", "majority": "vote"}
 
 
 def run_latent_search(experiment: Experiment) -> int:
@@ -137,10 +138,10 @@ def _search(lab: Lab, parameters: Parameters, name: str, reward: Reward, earlier
     arguments = lab.policy, parameters, lab.held_out
     drawn = keys.derive(seed, keys.Role.EVALUATION, 0)
     if name == "greedy":
-        likeliest = dataclasses.replace(sampling, temperature=0.0)
-        return best_of(*arguments, None, settings, sampling=likeliest, key=drawn, most=1)
-    if name == "best_of":
-        return best_of(*arguments, reward, settings, sampling=sampling, key=drawn, most=settings.steps + 1)
+        return best_of(*arguments, None, settings, sampling=sampling, key=drawn, most=1, greedy_first=True)
+    if name in ("best_of", "greedy_best_of"):
+        return best_of(*arguments, reward, settings, sampling=sampling, key=drawn, most=settings.steps + 1,
+                       greedy_first=name == "greedy_best_of")
     if name == "majority":  # it judges nothing, so it can have more answers for the same tokens
         spent = max((int(attempts.tokens.sum(axis=1).max()) for attempts in earlier), default=0)
         most = max(settings.steps + 1, math.ceil(spent / sampling.max_tokens))

@@ -100,7 +100,7 @@ def test_other_lengths_and_problems_do_not_compile_again(searched):
     assert [program._cache_size() for program in programs] == before
 
 
-def test_draws_are_the_samplers_and_stop_at_a_good_one():
+def test_draws_are_the_samplers_and_stop_at_a_good_one(searched):
     sampling = Sampling(max_tokens=tiny.MOST)
     everything = best_of(tiny.POLICY, tiny.PARAMETERS, tiny.PROBLEMS, None, tiny.settings(), sampling=sampling,
                          key=tiny.KEY, most=4)
@@ -108,6 +108,10 @@ def test_draws_are_the_samplers_and_stop_at_a_good_one():
         _, found = rollouts.sample(tiny.POLICY, tiny.PARAMETERS, tiny.PROBLEMS[:4], range(number, number + 1), tiny.KEY,
                                    sampling)
         np.testing.assert_array_equal(everything.ids[:4, number], found.ids[:, 0])
+    likeliest_first = best_of(tiny.POLICY, tiny.PARAMETERS, tiny.PROBLEMS, None, tiny.settings(), sampling=sampling,
+                              key=tiny.KEY, most=2, greedy_first=True)
+    np.testing.assert_array_equal(likeliest_first.ids[:, 0], searched.ids[:, 0])
+    np.testing.assert_array_equal(likeliest_first.ids[:, 1], everything.ids[:, 1])
     stopped = best_of(tiny.POLICY, tiny.PARAMETERS, tiny.PROBLEMS, by_function(tiny.odd), tiny.settings(),
                       sampling=sampling, key=tiny.KEY, most=4)
     for row, problem in enumerate(tiny.PROBLEMS):
