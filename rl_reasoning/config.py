@@ -276,15 +276,15 @@ class Evaluation:
     by: tuple[str, ...] = setting((), doc="facts of the problems, such as degree, for tables of accuracy by their "
                                   "values; level, subject and type have theirs where all problems have them")
     traced: int = setting(4, low=0, doc="answers a problem whose tokens are kept with their log-probabilities")
-    run: str = setting("", doc="mode evaluate: the folder of the run whose policy is asked; empty asks the base")
-    step: int = setting(-1, low=-1, doc="mode evaluate: which kept step of that run; 0 its base, -1 the last")
+    run: str = setting("", doc="modes evaluate and latent_search: the folder of the run whose policy is asked; empty "
+                       "asks the base")
+    step: int = setting(-1, low=-1, doc="which kept step of that run; 0 its base, -1 the last")
 
 
 @dataclasses.dataclass(frozen=True)
 class Latent:
     """Search in latent space at test time (arXiv 2505.13308); where the paper and its code differ, both can be had."""
 
-    policy: str = setting("", doc="a run folder: its last policy is searched; empty is the base")
     methods: tuple[str, ...] = setting(LATENT_METHODS, doc="rows of the table: greedy, latent, noise (random steps), "
                                        "best_of (draws), greedy_best_of (the likeliest answer, then draws), majority "
                                        "(a vote of draws)")

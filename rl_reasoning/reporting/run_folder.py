@@ -112,11 +112,11 @@ class RunFolder:
 
     def write_lines(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Writes <name>.jsonl, one line a record."""
-        _write_whole(self.path / f"{name}.jsonl", map(_line, records))
+        _write_whole(self.path / f"{name}.jsonl", map(json_line, records))
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The records of <name>.jsonl in order."""
-        return list(_read_lines(self.path / f"{name}.jsonl"))
+        return list(read_lines(self.path / f"{name}.jsonl"))
 
     def append_metrics(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
         """Appends one line to metrics.jsonl; names in sorted order, so equal values give equal bytes.

@@ -8,6 +8,7 @@ from rl_reasoning.config import Sampling
 from rl_reasoning.latent import best_of, latent_search, steps
 from rl_reasoning.latent.attempts import vote
 from rl_reasoning.latent.rewards import by_function
+from rl_reasoning.sampling import decode
 from tests.latent import tiny
 
 
@@ -94,7 +95,7 @@ def test_no_reward_ends_a_search_and_is_never_chosen():
 
 def test_other_lengths_and_problems_do_not_compile_again(searched):
     """T31."""
-    programs = steps.finish, steps.climb, steps.read_latents
+    programs = steps.climb, steps.read_latents, decode.prefill, decode.fill, decode.decode
     before = [program._cache_size() for program in programs]
     run([tiny.PROBLEMS[i] for i in (3, 1, 0, 7, 7, 7)])
     assert [program._cache_size() for program in programs] == before
