@@ -8,7 +8,7 @@ error for a bad value can say it too. This module imports no jax: a typo must co
 import dataclasses
 from typing import Any
 
-LATENT_METHODS = ("greedy", "latent", "noise", "best_of", "majority")
+LATENT_METHODS = ("greedy", "latent", "noise", "best_of", "greedy_best_of", "majority")
 FUNCTION_NAME = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"  # module:function
 
 
@@ -276,17 +276,18 @@ class Evaluation:
     by: tuple[str, ...] = setting((), doc="facts of the problems, such as degree, for tables of accuracy by their "
                                   "values; level, subject and type have theirs where all problems have them")
     traced: int = setting(4, low=0, doc="answers a problem whose tokens are kept with their log-probabilities")
-    run: str = setting("", doc="mode evaluate: the folder of the run whose policy is asked; empty asks the base")
-    step: int = setting(-1, low=-1, doc="mode evaluate: which kept step of that run; 0 its base, -1 the last")
+    run: str = setting("", doc="modes evaluate and latent_search: the folder of the run whose policy is asked; empty "
+                       "asks the base")
+    step: int = setting(-1, low=-1, doc="which kept step of that run; 0 its base, -1 the last")
 
 
 @dataclasses.dataclass(frozen=True)
 class Latent:
     """Search in latent space at test time (arXiv 2505.13308); where the paper and its code differ, both can be had."""
 
-    policy: str = setting("", doc="a run folder: its last policy is searched; empty is the base")
     methods: tuple[str, ...] = setting(LATENT_METHODS, doc="rows of the table: greedy, latent, noise (random steps), "
-                                       "best_of (draws), majority (a vote)")
+                                       "best_of (draws), greedy_best_of (the likeliest answer, then draws), majority "
+                                       "(a vote of draws)")
     reward: str = setting("perfect", choices=("perfect", "verifier", "self", "likelihood", "value"), doc="perfect: 0 "
                           "for a right answer, else -1; verifier: its reward less 1; self: the policy's own checks; "
                           "likelihood: its confidence; value: a value head fitted on training problems")
@@ -316,7 +317,8 @@ class Experiment:
 
     name: str = setting("countdown", doc="names the run folder and the report")
     mode: str = setting("train", choices=("train", "compare", "evaluate", "latent_search", "list"),
-                        doc="one algorithm, several, answers without training, a search at test time, or a table")
+                        doc="one algorithm, several, answers without training, a search for better ones without "
+                        "training, or a table of all algorithms")
     algorithm: str = setting("w_reinforce", doc="an entry of rl_reasoning.algorithms")
     objective: dict[str, Any] = setting({}, doc="changes to the algorithm's own options")
     compare: tuple[str, ...] = setting((), doc="the algorithms of mode compare, run one after another")

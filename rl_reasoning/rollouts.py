@@ -15,8 +15,9 @@ from rl_reasoning.tasks.pool import Verifier
 from rl_reasoning.tokenizers import Tokenizer
 from rl_reasoning.types import Completions, Outcome, Problem, Prompts, Rollouts, StopReason, Verdict
 
-_BROKEN = {StopReason.CANCELLED: "sampling was cancelled before this answer ended",
-           StopReason.NAN: "the policy's logits were not finite"}
+# Why an answer says nothing about the policy, and is judged by no verifier.
+BROKEN = {StopReason.CANCELLED: "sampling was cancelled before this answer ended",
+          StopReason.NAN: "the policy's logits were not finite"}
 
 
 class NothingScored(RuntimeError):
@@ -102,11 +103,11 @@ def verify(policy: Policy, verifier: Verifier, problems: Sequence[Problem], prom
     """Scores every answer. One that the engine did not bring to its end is unscorable, and no verifier sees it."""
     texts = tuple(tuple(policy.decode(ids, length) for ids, length in zip(*rows, strict=True))
                   for rows in zip(completions.ids, completions.lengths, strict=True))
-    ended = ~np.isin(completions.stop_reasons, list(_BROKEN))
+    ended = ~np.isin(completions.stop_reasons, list(BROKEN))
     scored = iter(verifier.verify_all((problem, text) for problem, *rows in zip(problems, texts, ended, strict=True)
                                       for text, fine in zip(*rows, strict=True) if fine))
-    verdicts = tuple(tuple(next(scored) if reason not in _BROKEN
-                           else Verdict(Outcome.CRASH, math.nan, None, _BROKEN[StopReason(reason)]) for reason in row)
+    verdicts = tuple(tuple(next(scored) if reason not in BROKEN
+                           else Verdict(Outcome.CRASH, math.nan, None, BROKEN[StopReason(reason)]) for reason in row)
                      for row in completions.stop_reasons.tolist())
     rewards = np.asarray([[verdict.reward for verdict in row] for row in verdicts], np.float32)
     return Rollouts(tuple(problems), prompts, completions, texts, verdicts, rewards, _components(verdicts))

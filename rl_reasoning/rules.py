@@ -24,8 +24,9 @@ def broken_rules(experiment: Experiment) -> Broken:
     if experiment.mode == "compare" and not experiment.compare:
         yield "compare", experiment.compare, "mode compare needs names of algorithms, as in --config.compare=psr,nsr"
     evaluation = experiment.evaluation
-    if evaluation.run and experiment.mode != "evaluate":
-        yield "evaluation.run", evaluation.run, "is read in mode evaluate alone: give --config.mode=evaluate"
+    if evaluation.run and experiment.mode not in ("evaluate", "latent_search"):
+        yield ("evaluation.run", evaluation.run, "is read in modes evaluate and latent_search alone: give "
+               "--config.mode=evaluate")
     if repeated:
         yield "compare", experiment.compare, "names an algorithm twice; each may come once"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment.name):
@@ -56,9 +57,17 @@ def _broken_latent_rules(experiment: Experiment) -> Broken:
     if latent.fraction * sampling.max_tokens < 1:
         yield ("latent.fraction", latent.fraction, f"must be at least {1 / sampling.max_tokens:.3g}, one token of "
                f"evaluation.sampling.max_tokens = {sampling.max_tokens}")
-    if sampling.temperature == 0 and {"best_of", "majority"} & set(latent.methods):
-        yield ("evaluation.sampling.temperature", 0.0, "must be above 0 for the methods best_of and majority, which "
-               "draw several answers")
+    drawing = {"best_of", "greedy_best_of", "majority"} & set(latent.methods)
+    if sampling.temperature == 0 and drawing:
+        yield ("evaluation.sampling.temperature", 0.0, "must be above 0, since several answers are drawn for "
+               f"latent.methods {', '.join(sorted(drawing))}")
+    if latent.reward == "self" and experiment.model.source == "random":
+        yield ("latent.reward", "self", "asks the policy in words, and one from random weights has none: give a model, "
+               "as in experiments/configs/smollm2.py, or another reward")
+    for key in ("begin_with", "min_tokens", "stop", "stop_tokens", "forbidden_tokens"):
+        if getattr(sampling, key) and {"latent", "noise"} & set(latent.methods):
+            yield (f"evaluation.sampling.{key}", getattr(sampling, key), "is not known to the methods latent and "
+                   "noise: leave it out, or them")
 
 
 def _broken_math_rules(experiment: Experiment) -> Broken:

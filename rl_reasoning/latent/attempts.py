@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rl_reasoning.rollouts import Policy
+from rl_reasoning.latent.finish import Answers
+from rl_reasoning.rollouts import BROKEN, Policy
 from rl_reasoning.types import Problem, Prompts
 
 
@@ -49,7 +50,7 @@ class Attempts:
     """Every answer to every problem, in the order in which they were made.
 
     Attributes:
-      ids: [P, A, T] int32. lengths: [P, A].
+      ids: [P, A, T] int32. lengths: [P, A]. reasons: [P, A] `StopReason`.
       rewards: [P, A]; NaN where there is no answer or no reward.
       process: [P, A, T], each token's reward.
       tokens: [P, A], generated for the answer and for judging it; 0 where there is none.
@@ -61,6 +62,7 @@ class Attempts:
     policy: Policy
     ids: np.ndarray
     lengths: np.ndarray
+    reasons: np.ndarray
     rewards: np.ndarray
     process: np.ndarray
     tokens: np.ndarray
@@ -71,20 +73,27 @@ class Attempts:
         """Room for `most` answers a problem. Raises ValueError for a prompt that does not fit, see `Policy.encode`."""
         shape = len(problems), most
         return cls(problems, policy.encode(problems), policy, np.zeros((*shape, max_tokens), np.int32),
-                   np.zeros(shape, np.int32), np.full(shape, np.nan), np.full((*shape, max_tokens), np.nan),
-                   np.zeros(shape, np.int64), np.zeros(len(problems), np.int64))
+                   np.zeros(shape, np.int32), np.zeros(shape, np.int8), np.full(shape, np.nan),
+                   np.full((*shape, max_tokens), np.nan), np.zeros(shape, np.int64), np.zeros(len(problems), np.int64))
 
-    def add(self, rows: np.ndarray, ids: np.ndarray, lengths: np.ndarray, reward: Reward | None) -> None:
-        """The next answer of some problems, ids [B, T] and lengths [B], rewarded; None has no rewards."""
+    def add(self, rows: np.ndarray, answers: Answers, reward: Reward | None) -> None:
+        """The next answer of some problems [B], rewarded; None has no rewards, and nor has a broken answer."""
         numbers = self.counts[rows]
-        texts = [self.policy.decode(*row) for row in zip(ids, lengths, strict=True)]
-        answered = Answered([self.problems[row] for row in rows], texts, self.prompts_of(rows), ids, lengths, numbers)
-        scores = reward(answered) if reward else Scores(np.full(len(rows), np.nan), np.zeros(len(rows), np.int64))
         at = rows, numbers
-        self.ids[at], self.lengths[at], self.rewards[at] = ids, lengths, scores.rewards
-        self.tokens[at] = lengths + scores.tokens
-        self.process[at] = scores.rewards[:, None] if scores.process is None else scores.process
+        self.ids[at], self.lengths[at], self.reasons[at] = answers
+        self.tokens[at] = answers.lengths
         self.counts[rows] += 1
+        fine = np.flatnonzero(~np.isin(answers.reasons, list(BROKEN)))
+        if reward is None or not len(fine):
+            return
+        rows, numbers = rows[fine], numbers[fine]
+        texts = [self.text(*where) for where in zip(rows, numbers, strict=True)]
+        scores = reward(Answered([self.problems[row] for row in rows], texts, self.prompts_of(rows),
+                                 answers.ids[fine], answers.lengths[fine], numbers))
+        at = rows, numbers
+        self.rewards[at] = scores.rewards
+        self.tokens[at] += scores.tokens
+        self.process[at] = scores.rewards[:, None] if scores.process is None else scores.process
 
     def prompts_of(self, rows: np.ndarray) -> Prompts:
         """The prompts of some problems."""

@@ -89,7 +89,7 @@ class SelfChecks:
         self._penalty, self._readable = penalty, readable
         self.counts: collections.Counter[str] = collections.Counter()
         room = question_room(policy, problems, max_tokens, sampling)
-        self._policy = Policy(policy.config, policy.tokenizer, room)
+        self._policy = Policy(policy.config, policy.tokenizer, room, policy.engine)
 
     def __call__(self, answered: Answered) -> Scores:
         """Rewards in [-1, 0], or below by the penalty; NaN where a question does not fit."""

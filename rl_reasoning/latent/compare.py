@@ -1,6 +1,7 @@
 """Searches side by side: accuracy at the same number of generated tokens, and what a search costs."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 from rl_reasoning.evaluation.pass_at_k import bootstrap_interval, paired_difference
 from rl_reasoning.latent.attempts import Attempts, vote
 from rl_reasoning.reporting.table import percent, plain, points
+from rl_reasoning.rollouts import BROKEN
 from rl_reasoning.tasks.pool import Verifier
-from rl_reasoning.types import Verdict
+from rl_reasoning.types import Outcome, StopReason, Verdict
 
 MOST_COLUMNS = 5
 
@@ -57,10 +59,14 @@ class Searched:
 
 
 def judge(name: str, attempts: Attempts, rule: str, verifier: Verifier, seconds: float) -> Searched:
-    """Asks the verifier about every answer."""
-    where = [(p, a) for p, count in enumerate(attempts.counts) for a in range(count)]
-    found = iter(verifier.verify_all((attempts.problems[p], attempts.text(p, a)) for p, a in where))
-    verdicts = tuple(tuple(next(found) for _ in range(count)) for count in attempts.counts)
+    """Asks the verifier about every answer; one that the engine did not bring to its end is unscorable."""
+    rows = [list(zip([p] * count, range(count), reasons, strict=False))
+            for p, (count, reasons) in enumerate(zip(attempts.counts, attempts.reasons.tolist(), strict=True))]
+    found = iter(verifier.verify_all((attempts.problems[p], attempts.text(p, a)) for row in rows for p, a, reason in row
+                                     if reason not in BROKEN))
+    verdicts = tuple(tuple(next(found) if reason not in BROKEN
+                           else Verdict(Outcome.CRASH, math.nan, None, BROKEN[StopReason(reason)])
+                           for _, _, reason in row) for row in rows)
     return Searched(name, attempts, rule, verdicts, seconds)
 
 

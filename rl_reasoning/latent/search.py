@@ -5,20 +5,22 @@ moved at random, or as another draw from the policy. What a problem spends, when
 for all. As problems stop, others take their places, so that the device's batch stays full.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import jax
 import numpy as np
 
-from rl_reasoning import keys as key_tree
 from rl_reasoning.config import Latent, Sampling
+from rl_reasoning.keys import per_sample
 from rl_reasoning.latent import steps
 from rl_reasoning.latent.attempts import Attempts, Reward
+from rl_reasoning.latent.finish import Answers, finish
 from rl_reasoning.latent.steps import Latents
 from rl_reasoning.models.decoder import Parameters
-from rl_reasoning.rollouts import Policy
-from rl_reasoning.sampling.decode import generate
+from rl_reasoning.rollouts import Policy, sample
+from rl_reasoning.sampling.weights import check_fresh
 from rl_reasoning.types import Problem
 
 MOVES = {"latent": steps.climb, "noise": steps.wander}
@@ -44,50 +46,57 @@ def latent_search(policy: Policy, parameters: Parameters, problems: Sequence[Pro
       ValueError: a prompt that does not fit, or settings that leave no latent for the longest answer.
     """
     attempts = Attempts.empty(policy, problems, settings.steps + 1, max_tokens)
-    return _search(_LatentWalk(policy, parameters, attempts, settings, key, MOVES[method]), attempts, reward, settings)
+    walk = _LatentWalk(policy, parameters, attempts, settings, key, MOVES[method])
+    return _search(walk, policy, parameters, attempts, reward, settings)
 
 
 def best_of(policy: Policy, parameters: Parameters, problems: Sequence[Problem], reward: Reward | None,
-            settings: Latent, *, sampling: Sampling, key: jax.Array, most: int) -> Attempts:
+            settings: Latent, *, sampling: Sampling, key: jax.Array, most: int, greedy_first: bool = False) -> Attempts:
     """Draws from the policy until a reward is above the threshold, at most `most` a problem; without rewards all.
 
-    Args: key: answers are those of `rl_reasoning.rollouts.sample` with this key.
+    Args:
+      key: answers are those of `rl_reasoning.rollouts.sample` with this key.
+      greedy_first: the first answer is the likeliest one, as a latent search's is.
     """
     attempts = Attempts.empty(policy, problems, most, sampling.max_tokens)
-    return _search(_Draws(policy, parameters, attempts, sampling, key), attempts, reward, settings)
+    walk = _Draws(policy, parameters, attempts, sampling, key, greedy_first)
+    return _search(walk, policy, parameters, attempts, reward, settings)
 
 
 class _Walk(Protocol):
-    """How answers come about; ids [B, T] and lengths [B] of one more answer to each of these problems."""
+    """How answers come about."""
 
-    def first(self, rows: np.ndarray, padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The first answers. padded: the rows, repeated up to the batch that is compiled for."""
+    def first(self, rows: np.ndarray, padded: np.ndarray) -> Answers:
+        """The first answers of some problems. padded: the rows, repeated up to the batch that is compiled for."""
         ...
 
-    def next(self, rows: np.ndarray, padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Further answers."""
+    def next(self, rows: np.ndarray, padded: np.ndarray) -> Answers:
+        """One more answer to each."""
         ...
 
-    def goes_on(self, rows: np.ndarray) -> np.ndarray:
-        """[B] bool: whether there can be further answers at all."""
+    def ready(self, rows: np.ndarray) -> np.ndarray:
+        """Which of these problems, that are not ended, can have their next answers together."""
         ...
 
 
-def _search(walk: _Walk, attempts: Attempts, reward: Reward | None, settings: Latent) -> Attempts:
+def _search(walk: _Walk, policy: Policy, parameters: Parameters, attempts: Attempts, reward: Reward | None,
+            settings: Latent) -> Attempts:
     """Fills `attempts`."""
     everyone = np.arange(len(attempts.problems))
     batch = min(settings.batch, len(everyone))
     for start in range(0, len(everyone), batch):
         rows = everyone[start:start + batch]
-        attempts.add(rows, *walk.first(rows, _padded(rows, batch)), reward)
+        attempts.add(rows, walk.first(rows, _padded(rows, batch)), reward)
     while True:
-        open_ = walk.goes_on(everyone) & (attempts.counts < attempts.rewards.shape[1])
+        open_ = attempts.counts < attempts.rewards.shape[1]
         if reward is not None:  # an answer without a reward ends a search too: it does not say where to go
             open_ &= attempts.latest(everyone) <= settings.threshold
-        rows = everyone[open_][:batch]
+        rows = walk.ready(everyone[open_])[:batch]
         if not len(rows):
-            return attempts
-        attempts.add(rows, *walk.next(rows, _padded(rows, batch)), reward)
+            break
+        attempts.add(rows, walk.next(rows, _padded(rows, batch)), reward)
+    check_fresh(policy.engine.fingerprint, parameters)
+    return attempts
 
 
 def _padded(rows: np.ndarray, batch: int) -> np.ndarray:
@@ -112,13 +121,12 @@ class _LatentWalk:
         self._slots = np.full(min(settings.batch, len(attempts.problems)), -1)
         self._latents: Latents | None = None
 
-    def first(self, rows: np.ndarray, padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def first(self, rows: np.ndarray, padded: np.ndarray) -> Answers:
         """The likeliest answers."""
         nothing = np.zeros((len(padded), self._width), np.int32)
-        answers = self._finish(padded, nothing, np.zeros(len(padded), np.int32))
-        return tuple(field[:len(rows)] for field in answers)
+        return _take(self._finish(padded, nothing, np.zeros(len(padded), np.int32)), np.arange(len(rows)))
 
-    def next(self, rows: np.ndarray, padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def next(self, rows: np.ndarray, padded: np.ndarray) -> Answers:
         """The latents moved once, and the answers that follow from them."""
         self._enter(rows)
         used = np.maximum(self._slots, 0)
@@ -127,20 +135,17 @@ class _LatentWalk:
             self._parameters, self._latents, self._weights(used),
             _keys(self._key, numbers, self._attempts.counts[used].astype(np.int32)), config=self._policy.config,
             settings=self._settings)
-        answers = self._finish(used, self._latents.tokens, self._latents.sizes)
+        answers = self._finish(used, np.asarray(self._latents.tokens), np.asarray(self._latents.sizes))
         place = {row: slot for slot, row in enumerate(self._slots)}
-        slots = [place[row] for row in rows]
-        return tuple(field[slots] for field in answers)
+        return _take(answers, np.asarray([place[row] for row in rows]))
 
-    def goes_on(self, rows: np.ndarray) -> np.ndarray:
-        """Whether the first answer is long enough for a latent."""
-        return _sizes(self._settings, self._attempts.lengths[rows, 0]) > 0
+    def ready(self, rows: np.ndarray) -> np.ndarray:
+        """Those whose first answers are long enough for a latent."""
+        return rows[_sizes(self._settings, self._attempts.lengths[rows, 0]) > 0]
 
-    def _finish(self, rows: np.ndarray, beginnings: jax.Array, sizes: jax.Array) -> tuple[np.ndarray, np.ndarray]:
-        answers = steps.finish(self._parameters, self._attempts.prompts_of(rows), beginnings, sizes,
-                               config=self._policy.config, max_tokens=self._attempts.ids.shape[2],
-                               eos_id=self._policy.tokenizer.eos_id)
-        return np.asarray(answers.ids), np.asarray(answers.lengths)
+    def _finish(self, rows: np.ndarray, beginnings: np.ndarray, sizes: np.ndarray) -> Answers:
+        return finish(self._policy, self._parameters, self._attempts.prompts_of(rows), beginnings, sizes,
+                      self._attempts.ids.shape[2])
 
     def _weights(self, rows: np.ndarray) -> np.ndarray:
         """[B, M]: the reward of each token of the latest answers, less the baseline; 0 beyond an answer's end."""
@@ -171,23 +176,34 @@ class _LatentWalk:
 class _Draws:
     """Answers drawn from the policy, each with the key that `rollouts.sample` would give it."""
 
-    def __init__(self, policy: Policy, parameters: Parameters, attempts: Attempts, sampling: Sampling, key: jax.Array):
+    def __init__(self, policy: Policy, parameters: Parameters, attempts: Attempts, sampling: Sampling, key: jax.Array,
+                 greedy_first: bool):
         self._policy, self._parameters, self._attempts = policy, parameters, attempts
         self._sampling, self._key = sampling, key
+        self._first = dataclasses.replace(sampling, temperature=0.0) if greedy_first else sampling
 
-    def first(self, rows: np.ndarray, padded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The first draws."""
-        numbers = np.asarray([self._attempts.problems[row].number for row in padded], np.uint32)
-        keys = _keys(self._key, numbers, self._attempts.counts[padded].astype(np.int32))
-        found = generate(self._parameters, self._attempts.prompts_of(padded), keys[:, None],
-                         config=self._policy.config, sampling=self._sampling, eos_id=self._policy.tokenizer.eos_id)
-        return np.asarray(found.ids[:len(rows), 0]), np.asarray(found.lengths[:len(rows), 0])
+    def first(self, rows: np.ndarray, padded: np.ndarray) -> Answers:
+        """The first draws, or the likeliest answers."""
+        return self._draw(rows, padded, self._first)
 
-    next = first
+    def next(self, rows: np.ndarray, padded: np.ndarray) -> Answers:
+        """Further draws."""
+        return self._draw(rows, padded, self._sampling)
 
-    def goes_on(self, rows: np.ndarray) -> np.ndarray:
-        """There is always another draw."""
-        return np.ones(len(rows), bool)
+    def ready(self, rows: np.ndarray) -> np.ndarray:
+        """Those with the fewest answers: draws of one number come together."""
+        counts = self._attempts.counts[rows]
+        return rows[counts == counts.min(initial=self._attempts.rewards.shape[1])]
+
+    def _draw(self, rows: np.ndarray, padded: np.ndarray, sampling: Sampling) -> Answers:
+        number = int(self._attempts.counts[rows[0]])
+        problems = [self._attempts.problems[row] for row in padded]
+        _, found = sample(self._policy, self._parameters, problems, range(number, number + 1), self._key, sampling)
+        return _take(Answers(found.ids[:, 0], found.lengths[:, 0], found.stop_reasons[:, 0]), np.arange(len(rows)))
+
+
+def _take(answers: Answers, rows: np.ndarray) -> Answers:
+    return Answers(*(field[rows] for field in answers))
 
 
 def _sizes(settings: Latent, lengths: np.ndarray | int) -> np.ndarray:
@@ -195,8 +211,4 @@ def _sizes(settings: Latent, lengths: np.ndarray | int) -> np.ndarray:
     return np.minimum(np.floor(settings.fraction * np.asarray(lengths)).astype(int), settings.cap)
 
 
-@jax.jit
-def _keys(key: jax.Array, numbers: jax.Array, attempts: jax.Array) -> jax.Array:
-    """[B] keys of one answer a problem: those of `rl_reasoning.keys.per_sample`."""
-    return jax.vmap(lambda number, attempt: key_tree.per_sample(key, number[None], attempt[None])[0, 0])(
-        numbers, attempts)
+_keys = jax.jit(per_sample)

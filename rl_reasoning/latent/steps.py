@@ -1,4 +1,4 @@
-"""The jitted parts of a latent search: finish answers from a given beginning, read latents, move them.
+"""The jitted parts of a latent search: read latents and move them.
 
 Shape letters: B problems side by side, Lp prompt tokens, M most latents of a problem, T most tokens of an answer,
 D width. Every problem has its own number of latents, 0..M; nothing here is compiled again for other lengths.
@@ -10,23 +10,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rl_reasoning import keys as key_tree
 from rl_reasoning import optim
-from rl_reasoning.config import Latent, Sampling
+from rl_reasoning.config import Latent
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, branch_mask, hidden_states
 from rl_reasoning.models.likelihood import over_vocabulary, token_logprobs
-from rl_reasoning.sampling.decode import generate
 from rl_reasoning.sampling.draw import draw
-from rl_reasoning.types import Prompts, StopReason
-
-
-class Answers(NamedTuple):
-    """One answer a problem. ids: [B, T] int32. lengths: [B], end of sequence included. finished: [B], whether it
-    ended by itself."""
-
-    ids: jax.Array
-    lengths: jax.Array
-    finished: jax.Array
+from rl_reasoning.types import Prompts
 
 
 class Latents(NamedTuple):
@@ -39,37 +28,7 @@ class Latents(NamedTuple):
     optimizer: Any
 
 
-@functools.partial(jax.jit, static_argnames=("config", "max_tokens", "eos_id"))
-def finish(parameters: Parameters, prompts: Prompts, beginnings: jax.Array, sizes: jax.Array, *,
-           config: DecoderConfig, max_tokens: int, eos_id: int) -> Answers:
-    """The likeliest continuation of each prompt and the first tokens of its answer.
-
-    A beginning that holds the end of sequence ends there. Beginning and continuation have `max_tokens` together.
-
-    Args: beginnings [B, M], of which the first `sizes` [B] tokens count.
-    """
-    width, slot = beginnings.shape[1], jnp.arange(max_tokens)
-    ends = (beginnings == eos_id) & (jnp.arange(width) < sizes[:, None])
-    ended = ends.any(axis=1)
-    sizes = jnp.where(ended, ends.argmax(axis=1) + 1, sizes)
-    rest = _continue(parameters, extend(prompts, beginnings, sizes), config, max_tokens, eos_id)
-    after = jnp.take_along_axis(rest.ids, jnp.maximum(slot - sizes[:, None], 0), axis=1)
-    ids = jnp.where(slot < sizes[:, None], jnp.pad(beginnings, ((0, 0), (0, max_tokens - width))), after)
-    whole = jnp.where(ended, sizes, sizes + rest.lengths)
-    lengths = jnp.minimum(whole, max_tokens)
-    ids = jnp.where(slot < lengths[:, None], ids, eos_id).astype(jnp.int32)
-    return Answers(ids, lengths, (ended | rest.finished) & (whole <= max_tokens))
-
-
-def _continue(parameters: Parameters, prompts: Prompts, config: DecoderConfig, max_tokens: int,
-              eos_id: int) -> Answers:
-    """The decode engine, one likeliest answer a prompt."""
-    unused = jnp.broadcast_to(key_tree.derive(0, key_tree.Role.SEARCH, 0), (prompts.ids.shape[0], 1))
-    found = generate(parameters, prompts, unused, config=config,
-                     sampling=Sampling(temperature=0.0, max_tokens=max_tokens), eos_id=eos_id)
-    return Answers(found.ids[:, 0], found.lengths[:, 0], found.stop_reasons[:, 0] == StopReason.EOS)
-
-
+@jax.jit
 def extend(prompts: Prompts, beginnings: jax.Array, sizes: jax.Array) -> Prompts:
     """Prompts [B, Lp + M]: each followed by the first `sizes` tokens of its answer."""
     width = beginnings.shape[1]
@@ -173,7 +132,7 @@ def _tokens(parameters: Parameters, config: DecoderConfig, values: jax.Array, ke
     uniforms = jax.vmap(lambda key: jax.random.uniform(key, values.shape[1:2]))(keys)
 
     def choose(logp: jax.Array, uniform: jax.Array) -> jax.Array:
-        return draw(logp, uniform) if settings.tokens == "sample" else logp.argmax(axis=-1).astype(jnp.int32)
+        return draw(jnp.exp(logp), uniform) if settings.tokens == "sample" else logp.argmax(axis=-1).astype(jnp.int32)
 
     return over_vocabulary(choose, config, parameters, values, uniforms)
 

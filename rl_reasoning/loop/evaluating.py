@@ -52,7 +52,7 @@ def evaluate_policy(experiment: Experiment) -> RunFolder:
       ConfigError: settings that cannot be run, or a policy that these problems' words mean nothing to.
       NothingScored: no answer at all could be scored.
     """
-    asked = _policy(experiment)
+    asked = asked_policy(experiment)
     lab = asked.lab
     try:
         folder = RunFolder(Path(experiment.workdir) / folder_name(lab.experiment))
@@ -77,7 +77,12 @@ def folder_name(experiment: Experiment) -> str:
     return f"{experiment.name}-evaluate-{digest}"
 
 
-def _policy(experiment: Experiment) -> Asked:
+def asked_policy(experiment: Experiment) -> Asked:
+    """The policy of `evaluation.run`, or the base, on the problems of the settings.
+
+    Raises:
+      ConfigError: settings that cannot be run, or a policy that these problems' words mean nothing to.
+    """
     evaluation = experiment.evaluation
     if not evaluation.run:
         lab = build(experiment)

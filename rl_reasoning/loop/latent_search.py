@@ -1,31 +1,30 @@
-"""Mode latent_search: the base thinks longer about held-out problems, by several methods, and learns nothing."""
+"""Mode latent_search: a policy thinks longer about held-out problems, by several methods, and learns nothing."""
 
 import dataclasses
 import math
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from rl_reasoning import keys
 from rl_reasoning.config import Experiment
 from rl_reasoning.edge import ConfigError
 from rl_reasoning.latent import Attempts, Reward, best_of, latent_search, rewards
-from rl_reasoning.latent.checks import WEIGHTS, SelfChecks, question_room
+from rl_reasoning.latent.checks import WEIGHTS, SelfChecks
 from rl_reasoning.latent.compare import Searched, budgets, judge, report, summaries
 from rl_reasoning.latent.value import by_value, fit_value
 from rl_reasoning.loop.describe import describe_model
+from rl_reasoning.loop.evaluating import asked_policy
 from rl_reasoning.loop.experiment import keep_compiled_programs
-from rl_reasoning.loop.restore import restore
-from rl_reasoning.loop.setup import Lab, build, make_verifier
-from rl_reasoning.loop.warm_start import base
+from rl_reasoning.loop.setup import Lab, make_verifier
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.reporting.console import say
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.tasks.pool import PoolError, Verifier
 from rl_reasoning.types import Outcome, Problem
 
-RULES = {"greedy": "last", "best_of": "best", "majority": "vote"}  # of the others the settings say it
+# Which answer counts; for the other methods the settings say it.
+RULES = {"greedy": "last", "best_of": "best", "greedy_best_of": "best", "majority": "vote"}
 
 
 def run_latent_search(experiment: Experiment) -> int:
@@ -35,8 +34,8 @@ def run_latent_search(experiment: Experiment) -> int:
       ConfigError: settings that cannot be run.
     """
     keep_compiled_programs(experiment)
-    lab = build(experiment)
-    _check(lab)
+    asked = asked_policy(experiment)
+    lab = asked.lab
     # The reward may be a function that the settings name; what counts in the table is the task's own word.
     own = lab.verifier if not experiment.verifier.function else make_verifier(
         lab.task, dataclasses.replace(experiment.verifier, function=""))
@@ -44,8 +43,8 @@ def run_latent_search(experiment: Experiment) -> int:
         say(describe_model(lab.policy.config, experiment.rl.optimizer)[0])
         folder = RunFolder.create(experiment.workdir, f"{experiment.name}-latent-seed{experiment.seed}")
         say(f"run folder: {folder.path}")
-        folder.write_config(experiment, sys.argv)
-        runs = search_all(lab, _policy(lab), own)
+        folder.write_config(lab.experiment, sys.argv)
+        runs = search_all(lab, asked.parameters, own)
     except PoolError as error:
         say(f"stopped: {error}")
         return 1
@@ -58,30 +57,6 @@ def run_latent_search(experiment: Experiment) -> int:
     folder.write_lines("latent_search", records)
     say(report(records), file=sys.stdout)
     return 0
-
-
-def _check(lab: Lab) -> None:
-    """Raises ConfigError, before anything is trained, when the policy cannot give the reward that is asked for."""
-    latent, sampling = lab.experiment.latent, lab.experiment.evaluation.sampling
-    if latent.reward == "self":
-        try:
-            question_room(lab.policy, lab.held_out, sampling.max_tokens, latent.checks)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-
-
-def _policy(lab: Lab) -> Parameters:
-    """The parameters of the run that the settings name, else the base."""
-    folder = lab.experiment.latent.policy
-    if not folder:
-        return base(lab)
-    try:
-        other, parameters = restore(Path(folder))
-    except FileNotFoundError as error:
-        raise ConfigError(f"latent.policy={folder!r}: {error}") from error
-    if other.policy.config != lab.policy.config:
-        raise ConfigError(f"latent.policy={folder!r}: its policy has other sizes or types than config.model says")
-    return parameters
 
 
 def search_all(lab: Lab, parameters: Parameters, verifier: Verifier) -> list[Searched]:
@@ -117,10 +92,13 @@ def _self_checks(lab: Lab, parameters: Parameters, verifier: Verifier) -> SelfCh
     def readable(problem: Problem, text: str) -> bool:
         return verifier.verify_all([(problem, text)])[0].outcome != Outcome.UNPARSABLE
 
-    return SelfChecks(lab.policy, parameters, lab.held_out, max_tokens=lab.experiment.evaluation.sampling.max_tokens,
-                      sampling=settings.checks, key=keys.derive(seed, keys.Role.SEARCH, 1),
-                      batch=len(WEIGHTS) * min(settings.batch, len(lab.held_out)), penalty=settings.format_penalty,
-                      readable=readable)
+    try:
+        return SelfChecks(
+            lab.policy, parameters, lab.held_out, max_tokens=lab.experiment.evaluation.sampling.max_tokens,
+            sampling=settings.checks, key=keys.derive(seed, keys.Role.SEARCH, 1), penalty=settings.format_penalty,
+            batch=len(WEIGHTS) * min(settings.batch, len(lab.held_out)), readable=readable)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _value(lab: Lab, parameters: Parameters, verifier: Verifier) -> Reward:
@@ -137,10 +115,10 @@ def _search(lab: Lab, parameters: Parameters, name: str, reward: Reward, earlier
     arguments = lab.policy, parameters, lab.held_out
     drawn = keys.derive(seed, keys.Role.EVALUATION, 0)
     if name == "greedy":
-        likeliest = dataclasses.replace(sampling, temperature=0.0)
-        return best_of(*arguments, None, settings, sampling=likeliest, key=drawn, most=1)
-    if name == "best_of":
-        return best_of(*arguments, reward, settings, sampling=sampling, key=drawn, most=settings.steps + 1)
+        return best_of(*arguments, None, settings, sampling=sampling, key=drawn, most=1, greedy_first=True)
+    if name in ("best_of", "greedy_best_of"):
+        return best_of(*arguments, reward, settings, sampling=sampling, key=drawn, most=settings.steps + 1,
+                       greedy_first=name == "greedy_best_of")
     if name == "majority":  # it judges nothing, so it can have more answers for the same tokens
         spent = max((int(attempts.tokens.sum(axis=1).max()) for attempts in earlier), default=0)
         most = max(settings.steps + 1, math.ceil(spent / sampling.max_tokens))

@@ -10,7 +10,8 @@ from rl_reasoning.latent.attempts import Answered
 from rl_reasoning.latent.checks import SelfChecks, check_prompt, read_verdict
 from rl_reasoning.models.decoder import DecoderConfig
 from rl_reasoning.rollouts import Policy
-from rl_reasoning.types import Completions, Message, Problem
+from rl_reasoning.sampling.scripted import ScriptedEngine
+from rl_reasoning.types import Message, Problem
 from tests.latent import tiny
 
 PROBLEMS = (Problem("a", (Message("user", "shot"), Message("user", "1 + 1 = ?")), None, "t"),
@@ -30,23 +31,20 @@ class Characters:
 
 
 @pytest.fixture(name="make")
-def make_checks(monkeypatch):
-    """SelfChecks of a policy that says what a function of the question answers."""
-    def make(says, **changes):
+def make_checks():
+    """SelfChecks of a policy that says what a function of the question answers; and the questions put to it."""
+    def make(says, context=1000, **changes):
         asked = []
 
-        def sample(policy, parameters, problems, samples, key, sampling):
-            asked.extend(problems)
-            texts = [says(problem.prompt[0].content) for problem in problems]
-            ids = np.zeros((len(texts), 1, 200), np.int32)
-            for row, text in enumerate(texts):
-                ids[row, 0, :len(text)] = [ord(letter) for letter in text]
-            return None, Completions(ids, None, np.array([[len(text)] for text in texts]), None)
+        def answer(ids, number, sample):
+            question = "".join(map(chr, ids))
+            asked.append((number, question))
+            return [ord(letter) for letter in says(question)]
 
-        monkeypatch.setattr(checks, "sample", sample)
-        policy = Policy(DecoderConfig(300, 1, 8, 1, 1, 8, 8, context=changes.pop("context", 1000)), Characters(), 10)
+        policy = Policy(DecoderConfig(300, 1, 8, 1, 1, 8, 8, context=context), Characters(), 10,
+                        ScriptedEngine(answer, eos_id=0))
         found = SelfChecks(policy, None, PROBLEMS, max_tokens=8, sampling=Sampling(max_tokens=200),
-                           key=keys.derive(0, keys.Role.SEARCH, 1), batch=3, **changes)
+                           key=keys.derive(0, keys.Role.SEARCH, 1), batch=4, **changes)
         return found, asked
 
     return make
@@ -71,7 +69,7 @@ def test_no_verdict_is_read_from_the_question_or_the_solution(make):
     found = self_checks(answered("VERDICT: true", "\\boxed{4}"))
     assert found.rewards.tolist() == [-1, -1]
     assert found.tokens.tolist() == [52, 52]
-    assert "VERDICT: true" in asked[0].prompt[0].content
+    assert "VERDICT: true" in asked[0][1]
     assert self_checks.counts["silent"] == self_checks.counts["asked"] == 8
 
 
@@ -97,7 +95,7 @@ def test_each_question_has_a_key_of_its_own(make):
     self_checks, asked = make(lambda question: "VERDICT: true")
     self_checks(answered("x", "x"))
     self_checks(answered("x", "x")._replace(numbers=np.array([2, 3])))
-    assert len({problem.number for problem in asked}) == 16
+    assert len({number for number, _ in asked}) == 16
 
 
 def test_an_unreadable_answer_can_cost_more(make):

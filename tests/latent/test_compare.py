@@ -5,7 +5,7 @@ import pytest
 
 from rl_reasoning.latent.attempts import Attempts
 from rl_reasoning.latent.compare import Searched, budgets, judge, report, summaries
-from rl_reasoning.types import Outcome, Problem, Verdict
+from rl_reasoning.types import Outcome, Problem, StopReason, Verdict
 
 
 class Words:
@@ -29,6 +29,7 @@ def made(rows, rewards=None, tokens=2):
     most = max(map(len, rows))
     attempts = Attempts([Problem(f"p{i}", "", None, "t") for i in range(len(rows))], None, Letters(),
                         np.zeros((len(rows), most, 1), np.int32), np.ones((len(rows), most), np.int32),
+                        np.zeros((len(rows), most), np.int8),
                         np.full((len(rows), most), np.nan), np.zeros((len(rows), most, 1)),
                         np.zeros((len(rows), most), np.int64), np.array([len(row) for row in rows]))
     for i, row in enumerate(rows):
@@ -57,6 +58,15 @@ def test_best_and_vote():
     vote = searched("majority", ["WRR", "NNW", "NNN", "WWR"], "vote", [[np.nan] * 3] * 4)
     assert vote.right().tolist() == [1, 0, 0, 0]
     assert vote.right(2).tolist() == [0, 0, 0, 0]
+
+
+def test_a_broken_answer_is_judged_by_nobody():
+    attempts = made(["WR", "R"])
+    attempts.reasons[0, 1] = StopReason.NAN
+    run = judge("latent", attempts, "last", Words(), 1.0)
+    assert np.isnan(run.right()[0])
+    assert run.verdicts[0][1].reason == "the policy's logits were not finite"
+    assert run.right()[1] == 1
 
 
 def test_budgets_double_up_to_what_was_spent():

@@ -8,6 +8,7 @@ from rl_reasoning.config import Sampling
 from rl_reasoning.latent import best_of, latent_search, steps
 from rl_reasoning.latent.attempts import vote
 from rl_reasoning.latent.rewards import by_function
+from rl_reasoning.sampling import decode
 from tests.latent import tiny
 
 
@@ -94,13 +95,13 @@ def test_no_reward_ends_a_search_and_is_never_chosen():
 
 def test_other_lengths_and_problems_do_not_compile_again(searched):
     """T31."""
-    programs = steps.finish, steps.climb, steps.read_latents
+    programs = steps.climb, steps.read_latents, decode.prefill, decode.fill, decode.decode
     before = [program._cache_size() for program in programs]
     run([tiny.PROBLEMS[i] for i in (3, 1, 0, 7, 7, 7)])
     assert [program._cache_size() for program in programs] == before
 
 
-def test_draws_are_the_samplers_and_stop_at_a_good_one():
+def test_draws_are_the_samplers_and_stop_at_a_good_one(searched):
     sampling = Sampling(max_tokens=tiny.MOST)
     everything = best_of(tiny.POLICY, tiny.PARAMETERS, tiny.PROBLEMS, None, tiny.settings(), sampling=sampling,
                          key=tiny.KEY, most=4)
@@ -108,6 +109,10 @@ def test_draws_are_the_samplers_and_stop_at_a_good_one():
         _, found = rollouts.sample(tiny.POLICY, tiny.PARAMETERS, tiny.PROBLEMS[:4], range(number, number + 1), tiny.KEY,
                                    sampling)
         np.testing.assert_array_equal(everything.ids[:4, number], found.ids[:, 0])
+    likeliest_first = best_of(tiny.POLICY, tiny.PARAMETERS, tiny.PROBLEMS, None, tiny.settings(), sampling=sampling,
+                              key=tiny.KEY, most=2, greedy_first=True)
+    np.testing.assert_array_equal(likeliest_first.ids[:, 0], searched.ids[:, 0])
+    np.testing.assert_array_equal(likeliest_first.ids[:, 1], everything.ids[:, 1])
     stopped = best_of(tiny.POLICY, tiny.PARAMETERS, tiny.PROBLEMS, by_function(tiny.odd), tiny.settings(),
                       sampling=sampling, key=tiny.KEY, most=4)
     for row, problem in enumerate(tiny.PROBLEMS):

@@ -54,25 +54,14 @@ def test_other_rewards(reward, tmp_path):
         assert (set(found) <= {-1.0, 0.0}) == (reward == "verifier")
 
 
-def test_what_the_policy_cannot_give_is_refused_before_it_is_trained(tmp_path):
-    with pytest.raises(ConfigError, match="asks the policy in words, which it has not"):
-        run_latent_search(smoke(tmp_path, latent={"reward": "self"}))
-    with pytest.raises(ConfigError, match=r"latent\.policy='nowhere': .*"):
-        run_latent_search(smoke(tmp_path, latent={"policy": "nowhere"}))
-    assert not (tmp_path / "bases").exists()
-
-
 @pytest.mark.slow
 def test_the_smoke_preset_trains_its_base_and_repeats(tmp_path):
     experiment = smoke(tmp_path, rl={"steps": 0})
     first = run(experiment)
-    kept = dataclasses.replace(experiment.latent, policy=str(first.path))
-    for name, latent_settings in (("again", experiment.latent), ("of-a-run", kept)):
-        assert run_latent_search(dataclasses.replace(experiment, name=name, latent=latent_settings)) == 0
+    kept = dataclasses.replace(experiment.evaluation, run=str(first.path))
+    for name, evaluation in (("again", experiment.evaluation), ("of-a-run", kept)):
+        assert run_latent_search(dataclasses.replace(experiment, name=name, evaluation=evaluation)) == 0
         assert RunFolder(tmp_path / f"{name}-latent-seed0").lines("latent_answers") == first.lines("latent_answers")
-    other = dataclasses.replace(experiment, model=dataclasses.replace(experiment.model, layers=2), latent=kept)
-    with pytest.raises(ConfigError, match="its policy has other sizes or types"):
-        run_latent_search(other)
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -80,7 +69,9 @@ def test_the_smoke_preset_trains_its_base_and_repeats(tmp_path):
     ({"latent": {"methods": ()}}, r"latent\.methods = \(\): must be some of"),
     ({"latent": {"methods": ("noise", "noise")}}, r"each at most once"),
     ({"latent": {"fraction": 0.1}}, r"latent\.fraction = 0\.1: must be at least 0\.167, one token of"),
-    ({"evaluation": {"sampling": {"temperature": 0.0}}}, r"temperature = 0\.0: must be above 0 for"),
+    ({"latent": {"reward": "self"}}, r"latent\.reward = 'self': asks the policy in words, and one from random weights"),
+    ({"evaluation": {"sampling": {"stop": ("x",)}}}, r"evaluation\.sampling\.stop = .* is not known to the methods"),
+    ({"evaluation": {"sampling": {"temperature": 0.0}}}, r"must be above 0, .* best_of, greedy_best_of, majority"),
 ])
 def test_t61_settings_that_do_not_fit(changes, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
