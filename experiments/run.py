@@ -4,7 +4,8 @@
 
 `--config=FILE.py[:PRESET]` names the experiment (without it: experiments/configs/countdown.py), and each
 `--config.KEY=VALUE` changes one setting; `--help` lists them all. A config that cannot be ends at once
-with exit code 2 and one message, before jax is loaded; Ctrl-C ends with 130.
+with exit code 2 and one message, before jax is loaded; SIGTERM ends with 75 and Ctrl-C with 130, and the same
+command then goes on.
 """
 
 import pathlib

@@ -312,6 +312,31 @@ class Latent:
 
 
 @dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What is kept of a run while it goes on, so that it can go on after it was stopped or killed."""
+
+    every: int = setting(10, low=1, doc="RL steps between two saves; the end and a stop are saved in any case")
+    keep: int = setting(2, low=1, doc="how many of the last saves stay; the one of the best mean reward stays too")
+    background: bool = setting(True, doc="write to the disk while training goes on")
+    failures: int = setting(3, low=1, doc="saves in a row that may fail, as on a full disk, before the run ends")
+    seconds: float = setting(20.0, low=0.1, high=3600.0, doc="after SIGTERM or Ctrl-C: how long a step may take to be "
+                             "left before the last complete state is saved without it")
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """Bands that a healthy run stays in: one line in the log when a metric leaves its band for three steps."""
+
+    entropy_low: float = setting(0.005, low=0.0, doc="policy/entropy in nats below which exploration has ended")
+    kl_high: float = setting(1.0, low=0.0, doc="policy/kl_reference in nats a token; 0 never warns")
+    repetition_high: float = setting(0.5, low=0.0, high=1.0, doc="length/repetition, a share; 0 never warns")
+    truncated_high: float = setting(0.5, low=0.0, high=1.0, doc="length/truncated, a share; 0 never warns")
+    gradient_high: float = setting(100.0, low=0.0, doc="optimizer/gradient_norm before clipping; 0 never warns")
+    skipped: int = setting(5, low=1, doc="steps in a row without any finite gradient, after which the run goes back to "
+                           "the last good checkpoint and ends")
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """Everything a run needs."""
 
@@ -324,6 +349,10 @@ class Experiment:
     compare: tuple[str, ...] = setting((), doc="the algorithms of mode compare, run one after another")
     seed: int = setting(0, low=0, high=2**31 - 1, doc="everything random derives from it")
     workdir: str = setting("runs", doc="where run folders and the kept base go")
+    resume: str = setting("auto", choices=("auto", "never", "always"),
+                          doc="auto goes on with an unfinished run of the same settings; always refuses to begin anew")
+    resume_changed: bool = setting(False, doc="go on though settings, data, tokenizer or code have changed; the "
+                                   "changes are written to changes.jsonl")
     task: Task = dataclasses.field(default_factory=Task)
     verifier: Verifier = dataclasses.field(default_factory=Verifier)
     model: Model = dataclasses.field(default_factory=Model)
@@ -331,3 +360,5 @@ class Experiment:
     rl: RL = dataclasses.field(default_factory=RL)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     latent: Latent = dataclasses.field(default_factory=Latent)
+    checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
+    watch: Watch = dataclasses.field(default_factory=Watch)

@@ -27,6 +27,9 @@ def broken_rules(experiment: Experiment) -> Broken:
     if evaluation.run and experiment.mode not in ("evaluate", "latent_search"):
         yield ("evaluation.run", evaluation.run, "is read in modes evaluate and latent_search alone: give "
                "--config.mode=evaluate")
+    if experiment.resume_changed and (experiment.mode == "compare" or experiment.resume == "never"):
+        yield ("resume_changed", True, f"needs one run to go on with, and there is none with mode = "
+               f"{experiment.mode!r} and resume = {experiment.resume!r}")
     if repeated:
         yield "compare", experiment.compare, "names an algorithm twice; each may come once"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment.name):

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,9 +14,14 @@ from rl_reasoning import keys, optim, rollouts
 from rl_reasoning.algorithms import Algorithm
 from rl_reasoning.analysis.logit_gradient import make_analysis
 from rl_reasoning.data import Stream
+from rl_reasoning.edge import ConfigError
 from rl_reasoning.loop.collect import Collected, collect, is_mixed
+from rl_reasoning.loop.keeper import Keeper
 from rl_reasoning.loop.learn import Learner, make_learner, next_kl_coefficient, row_length
 from rl_reasoning.loop.setup import Lab
+from rl_reasoning.loop.state import LoopState
+from rl_reasoning.loop.stops import Stopped, Stops
+from rl_reasoning.loop.watch import Diverged, TrainingFailed, dump, repetition, watch
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.options import resolve
 from rl_reasoning.reporting.console import Progress, say
@@ -26,24 +31,7 @@ from rl_reasoning.training.state import TrainState, start
 from rl_reasoning.training.update import make_score, make_update
 from rl_reasoning.types import Rollouts, Verdict
 
-IN_A_ROW = 5
 UNSCORABLE_ALARM = 0.02
-
-
-class TrainingFailed(RuntimeError):
-    """The run cannot go on: nothing could be scored, or the gradient stayed without a finite value."""
-
-
-class LoopState(NamedTuple):
-    """All that one step hands to the next.
-
-    train: parameters and optimizer. drawn: batches of problems taken from the stream. kl_coefficient: of the penalty
-    in the reward.
-    """
-
-    train: TrainState
-    drawn: int
-    kl_coefficient: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,47 +74,79 @@ def begin(trainer: Trainer, parameters: Parameters) -> LoopState:
     return LoopState(train, 0, algorithm.kl.coefficient)
 
 
-def reinforce(trainer: Trainer, parameters: Parameters, writer: MetricWriter,
-              look: Callable[[int, Parameters, Progress], None]) -> Parameters:
-    """Trains from `parameters`, which stay as they are and are the reference, and returns what was trained:
-    all of them, or the adapters.
+def reinforce(trainer: Trainer, parameters: Parameters, writer: MetricWriter, keeper: Keeper, stops: Stops,
+              look: Callable[[int, Parameters, Progress], None]) -> None:
+    """Trains from `parameters`, which stay as they are and are the reference, or goes on from the newest checkpoint.
 
     Args:
-      look: called after each step with its number and the parameters: evaluations and checkpoints.
+      look: called after each step with its number and the parameters, and once after a checkpoint that is gone on
+        from; for evaluations.
 
     Raises:
-      TrainingFailed: see there.
+      TrainingFailed, Stopped: see there; what can be saved is saved.
+      ConfigError: see `Keeper.resume`.
     """
-    steps, state, bad = trainer.lab.experiment.rl.steps, begin(trainer, parameters), _Streaks()
-    with Progress(steps, trainer.lab.experiment.algorithm) as progress:
-        for step in range(1, steps + 1):
-            state, metrics, timings = train_step(trainer, state, step, parameters)
-            writer.metrics(step, "rl", metrics)
-            writer.timings(step, "rl", timings)
-            progress.update(step, metrics, timings["tokens_per_second"])
-            bad.check(trainer.algorithm, step, metrics)
-            look(step, state.train.whole["policy"], progress)
-    return state.train.parameters["policy"]
+    experiment = trainer.lab.experiment
+    run = _Run(trainer, parameters, writer, keeper, keeper.resume(begin(trainer, parameters),
+                                                                  changed=experiment.resume_changed))
+    if run.state.step > experiment.rl.steps:
+        raise ConfigError(f"config.rl.steps = {experiment.rl.steps}: the run has {run.state.step} behind it already")
+    stops.last_resort = run.save_if_intact
+    try:
+        with Progress(experiment.rl.steps, experiment.algorithm) as progress:
+            if run.state.step:
+                look(run.state.step, run.state.train.whole["policy"], progress)
+            while run.state.step < experiment.rl.steps:
+                run.step(stops, progress)
+                look(run.state.step, run.state.train.whole["policy"], progress)
+    except Stopped:
+        stops.arrived()
+        keeper.save_last(run.state)
+        raise
 
 
 @dataclasses.dataclass
-class _Streaks:
-    """Steps in a row that went wrong in one way."""
+class _Run:
+    """A run under way; `state` is always that after a whole step."""
 
-    skipped: int = 0
-    idle: int = 0
+    trainer: Trainer
+    reference: Parameters
+    writer: MetricWriter
+    keeper: Keeper
+    state: LoopState
 
-    def check(self, algorithm: Algorithm, step: int, metrics: dict[str, float]) -> None:
-        """Raises TrainingFailed when it is time to stop; says so once when nothing is left to learn from."""
-        self.skipped = self.skipped + 1 if metrics["optimizer/skipped"] == 1 else 0
-        self.idle = self.idle + 1 if metrics["optimizer/idle"] == 1 else 0
-        if self.skipped == IN_A_ROW:
-            raise TrainingFailed(f"no update of the last {IN_A_ROW} steps had a finite gradient: lower "
-                                 "rl.optimizer.learning_rate, or look at metrics.jsonl for when it began")
-        if self.idle == IN_A_ROW:
-            drawn = f" in {algorithm.plan.refill + 1} rounds of problems" if algorithm.plan.refill else ""
-            say(f"step {step}: nothing to learn from for {IN_A_ROW} steps; no answer counted{drawn}: "
-                "groups/all_right and groups/all_wrong in metrics.jsonl say why")
+    def step(self, stops: Stops, progress: Progress) -> None:
+        """One step. A stop during the rollout leaves it; a stop during the updates, which use up the state that they
+        start from, waits for them and their records."""
+        step, settings = self.state.step + 1, self.trainer.lab.experiment
+        collected = gather(self.trainer, self.state, step)
+        with stops.shield():
+            state, metrics, timings = learn(self.trainer, self.state, collected, step, self.reference)
+            self.writer.metrics(step, "rl", metrics)
+            progress.update(step, metrics, timings["tokens_per_second"])
+            try:
+                streaks = watch(settings.watch, self.trainer.algorithm, self.state.streaks, step, metrics)
+            except Diverged as error:
+                raise self._gone_back(error, step, collected) from None
+            self.state = state._replace(streaks=streaks)
+            if not streaks.get("skipped"):  # what comes out of such steps is not what to go back to
+                timings |= self.keeper.after_step(self.state, metrics, last=step == settings.rl.steps)
+            self.writer.timings(step, "rl", timings)
+
+    def save_if_intact(self) -> None:
+        """Saves the state, from any thread, unless an update is using it up."""
+        if any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state.train.parameters)):
+            say(f"an update is under way: the checkpoint of step {self.keeper.saved} is the last")
+        else:
+            self.keeper.save_last(self.state)
+
+    def _gone_back(self, error: Diverged, step: int, collected: Collected) -> TrainingFailed:
+        """The failure with all that helps: the step's answers are written, and what was saved since is removed."""
+        folder = self.writer.folder.path
+        dump(folder / "faults" / f"step_{step:04d}.jsonl", collected.rollout)
+        left = self.keeper.go_back(error.since)
+        return TrainingFailed(f"{error}. The step's answers are in {folder / 'faults'}; the checkpoint of step {left} "
+                              "is what the run goes back to")
 
 
 def train_step(trainer: Trainer, state: LoopState, step: int,
@@ -135,15 +155,24 @@ def train_step(trainer: Trainer, state: LoopState, step: int,
 
     Args: reference: parameters of the policy that distances are measured from.
     """
-    lab, algorithm, seed = trainer.lab, trainer.algorithm, trainer.lab.experiment.seed
+    return learn(trainer, state, gather(trainer, state, step), step, reference)
+
+
+def gather(trainer: Trainer, state: LoopState, step: int) -> Collected:
+    """A step's answers, scored; `state` stays as it is. Raises TrainingFailed when no answer could be scored."""
     try:
-        collected = collect(lab, algorithm, state.train.whole["policy"], trainer.batches, state.drawn, step)
+        return collect(trainer.lab, trainer.algorithm, state.train.whole["policy"], trainer.batches, state.drawn, step)
     except NothingScored as error:
         raise TrainingFailed(str(error)) from None
-    clock = collected.clock
+
+
+def learn(trainer: Trainer, state: LoopState, collected: Collected, step: int,
+          reference: Parameters) -> tuple[LoopState, dict[str, float], dict[str, float]]:
+    """The updates that a step's answers are worth; uses `state` up. Returns: see `train_step`."""
+    lab, algorithm, clock = trainer.lab, trainer.algorithm, collected.clock
     with clock("update"):
         train, metrics = _learn(trainer, state, collected, reference, step,
-                                np.random.default_rng([seed, keys.Role.CONTROL, step]))
+                                np.random.default_rng([lab.experiment.seed, keys.Role.CONTROL, step]))
     coefficient = next_kl_coefficient(algorithm, state.kl_coefficient, metrics.get("policy/kl_reference", 0.0),
                                       collected.rollout.rewards.size)
     metrics = describe(collected.rollout) | _plan_metrics(trainer, state, collected) | metrics
@@ -151,7 +180,7 @@ def train_step(trainer: Trainer, state: LoopState, step: int,
     timings["tokens_per_second"] = collected.tokens / timings["time/rollout"]
     timings |= lab.verifier.counts()
     alarm(collected.rollout.verdicts, f"step {step}")
-    return LoopState(train, collected.drawn, coefficient), metrics, timings
+    return LoopState(train, collected.drawn, coefficient, step, state.streaks), metrics, timings
 
 
 def _plan_metrics(trainer: Trainer, state: LoopState, collected: Collected) -> dict[str, float]:
@@ -215,5 +244,6 @@ def describe(rollout: Rollouts) -> dict[str, float]:
         "groups/mixed": float(is_mixed(rewards).mean()),
         "length/mean": float(lengths.mean()),
         "length/truncated": float(rollout.truncated.mean()),
+        "length/repetition": repetition(rollout.completions.ids.reshape(lengths.size, -1), lengths.ravel()),
         **rollouts.second_opinions([rollout]),
     }

@@ -19,14 +19,18 @@ def restore(run: Path, step: int | None = None) -> tuple[Lab, Parameters]:
     Args: step: None is the last that was kept, 0 the base.
     Raises:
       FileNotFoundError: no such run or step, or the base is needed and not kept any more.
-      ConfigError: settings that this version cannot run, or a model that cannot be read.
+      ConfigError: settings that this version cannot run, a model that cannot be read, or a checkpoint that is damaged
+        or of another model.
     """
     lab = build(edge.read_experiment(read_json(run / "config.json").get("config", {})))
     lab.verifier.close()  # nothing is verified here
     if step == 0 or (step is None and lab.experiment.rl.steps == 0):
         return lab, _kept_base(lab)
     path = _checkpoint(run, step)
-    trained = checkpoints.restore(path, lab.policy.config)
+    try:
+        trained = checkpoints.restore_policy(path, lab.policy.config)
+    except ValueError as error:
+        raise edge.ConfigError(str(error)) from error
     if lab.policy.config.lora is None:
         return lab, trained
     _, frozen = lora.split(lab.policy.config, _kept_base(lab))
@@ -76,10 +80,7 @@ def _content(lab: Lab, source: Path | None, dtype: str) -> dict[str, Any]:
 
 
 def _checkpoint(run: Path, step: int | None) -> Path:
-    kept = sorted((run / "checkpoints").glob("step_*"))
-    if step is not None:
-        kept = [path for path in kept if int(path.name.removeprefix("step_")) == step]
-    if not kept:
+    kept = checkpoints.steps(run / "checkpoints")
+    if not kept or step not in (None, *kept):
         raise FileNotFoundError(f"{run / 'checkpoints'} holds no {'step' if step is None else f'step {step}'}")
-    return kept[-1]
-
+    return kept[max(kept) if step is None else step]

@@ -18,10 +18,12 @@ from rl_reasoning.loop.setup import Lab
 from rl_reasoning.losses.objective import Objective
 from rl_reasoning.models import lora
 from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.reporting.claims import claim
 from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.training import checkpoints, state
 from rl_reasoning.training.batch import Answers, TrainBatch, pack
+from rl_reasoning.training.manifest import Damaged
 from rl_reasoning.training.update import make_update
 
 RECIPE = 1  # raise it when the code would train another base from the same settings
@@ -38,14 +40,29 @@ def _plain_base(lab: Lab) -> Parameters:
     if lab.experiment.warm_start.updates == 0:
         return lab.first()
     folder = base_path(lab.experiment)
-    weights = folder / "checkpoint"
-    if weights.exists():
-        say(f"base: kept from an earlier run, {folder}")
-        return checkpoints.restore(weights, lab.policy.config.plain())
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with claim(folder.with_name(f"{folder.name}.claim"), waiting=lambda who: say(f"waiting for the base: {who}")):
+        return _kept(lab, folder / "checkpoint") or _trained(lab, folder)
+
+
+def _kept(lab: Lab, weights: Path) -> Parameters | None:
+    """The base of an earlier run, when there is one and it is what was saved."""
+    try:
+        parameters = checkpoints.restore_policy(weights, lab.policy.config.plain())
+    except FileNotFoundError:
+        return None
+    except Damaged as error:
+        say(f"the base is damaged and trained again: {error}")
+        return None
+    say(f"base: kept from an earlier run, {weights.parent}")
+    return parameters
+
+
+def _trained(lab: Lab, folder: Path) -> Parameters:
     if folder.exists():
         shutil.rmtree(folder)  # an earlier run was stopped before its base was whole
     parameters = _train(lab, RunFolder(folder))
-    checkpoints.save(weights, parameters)
+    checkpoints.save(folder / "checkpoint", checkpoints.on_host({"parameters": {"policy": parameters}}))
     return parameters
 
 

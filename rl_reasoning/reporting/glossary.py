@@ -7,6 +7,7 @@ METRICS: dict[str, str] = {
     "policy/entropy": "Mean entropy of the next-token distribution in nats. Falling to 0 is less to explore.",
     "length/mean": "Mean tokens of an answer, the end-of-sequence token included.",
     "length/truncated": "Share of answers that ran out of room before they ended.",
+    "length/repetition": "Share of an answer's runs of four tokens that it said before. Towards 1 it goes in circles.",
     "format/share": "Share of answers from which a result could be read, right or wrong.",
     "groups/all_right": "Share of problems with only right answers in this step. Group-relative methods learn nothing.",
     "groups/mixed": "Share of problems with right and wrong answers: where group-relative methods learn.",

@@ -20,7 +20,7 @@ class MetricWriter:
     """
 
     def __init__(self, folder: RunFolder):
-        self._folder = folder
+        self.folder = folder
         self._events = None
         try:
             self._events = _EventFile(folder)
@@ -35,12 +35,12 @@ class MetricWriter:
 
     def metrics(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
         """Records the step's metrics; see `RunFolder.append_metrics` for what is refused."""
-        self._folder.append_metrics(step, phase, values)
+        self.folder.append_metrics(step, phase, values)
         self._to_tensorboard(step, phase, values)
 
     def timings(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
         """Records the step's clock readings: "time/..." in seconds, "tokens_per_second"."""
-        self._folder.append_timings(step, phase, values)
+        self.folder.append_timings(step, phase, values)
         self._to_tensorboard(step, phase, values)
 
     def close(self) -> None:

@@ -14,8 +14,9 @@ from rl_reasoning.evaluation.evaluate import evaluate
 from rl_reasoning.keys import Role, derive
 from rl_reasoning.loop import experiment as experiments
 from rl_reasoning.loop import run_experiment
-from rl_reasoning.loop.reinforce import TrainingFailed, begin, make_trainer, train_step
+from rl_reasoning.loop.reinforce import begin, make_trainer, train_step
 from rl_reasoning.loop.setup import build
+from rl_reasoning.loop.watch import TrainingFailed
 from rl_reasoning.models.decoder import initialize
 from rl_reasoning.reporting.glossary import METRICS
 from rl_reasoning.reporting.run_folder import RunFolder
@@ -68,7 +69,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(finished, 
 
 def test_the_base_is_kept_and_the_checkpoint_gives_the_evaluated_policy(finished):
     lab = build(smoke(finished.parent))
-    parameters = checkpoints.restore(finished / "checkpoints" / "step_0003", lab.policy.config)
+    parameters = checkpoints.restore_policy(finished / "checkpoints" / "step_0003", lab.policy.config)
     result = evaluate(lab.policy, parameters, lab.verifier, lab.held_out, lab.experiment.evaluation,
                       derive(0, Role.EVALUATION, 0), 0)
     assert result.summary["right"] == RunFolder(finished).evaluations()[-1]["right"]
@@ -95,7 +96,7 @@ def test_evaluation_does_not_depend_on_batches_or_on_the_problems_order(finished
 def test_compare_gives_every_algorithm_the_same_base_and_one_report(tmp_path):
     assert run_experiment(dataclasses.replace(smoke(tmp_path), mode="compare", compare=("base", "nsr", "ppo"))) == 0
     parent = tmp_path / "countdown-smoke-seed0"
-    assert sorted(path.name for path in parent.iterdir()) == ["base", "nsr", "ppo", "report.html"]
+    assert {path.name for path in parent.iterdir()} >= {"base", "nsr", "ppo", "report.html"}
     configs = [json.loads((parent / name / "config.json").read_text())["config"] for name in ("nsr", "ppo")]
     assert [config["algorithm"] for config in configs] == ["nsr", "ppo"]
     assert "loss/value" in RunFolder(parent / "ppo").metrics("rl")[0]

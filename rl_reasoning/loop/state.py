@@ -1,0 +1,63 @@
+"""The whole state of the loop as one record, and what of it a checkpoint keeps.
+
+Random keys and the order of problems derive from the seed and the numbers kept here, so that a run which goes on from
+a checkpoint does, bit for bit, what it would have done without the stop. The reference policy is the base, which is
+kept for itself; its digest is among the fingerprints.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rl_reasoning.data import Stream
+from rl_reasoning.training.state import TrainState
+
+
+class LoopState(NamedTuple):
+    """All that one step hands to the next.
+
+    train: parameters and optimizer. drawn: batches of problems taken from the stream. kl_coefficient: of the penalty
+    in the reward. step: how many are done. streaks: steps in a row, up to this one, that went wrong in one way
+    (`loop.watch`).
+    """
+
+    train: TrainState
+    drawn: int
+    kl_coefficient: float
+    step: int = 0
+    streaks: Mapping[str, int] = {}
+
+
+def arrays(state: LoopState) -> dict[str, Any]:
+    """The arrays that a checkpoint keeps. Weights that are not trained are the base's, and are not kept again."""
+    train = state.train
+    return {"parameters": train.parameters, "optimizer": train.optimizer, "updates": train.updates}
+
+
+def facts(state: LoopState, stream: Stream) -> dict[str, Any]:
+    """What a checkpoint keeps beside the arrays, JSON-able; a float's digits are all there."""
+    return {"step": state.step, "stream": stream.get_state() | {"next": state.drawn},
+            "kl_coefficient": state.kl_coefficient, "streaks": dict(state.streaks)}
+
+
+def restored(begun: LoopState, kept: Mapping[str, Any], said: Mapping[str, Any], stream: Stream) -> LoopState:
+    """The state of a checkpoint, each array on the devices where `begun` has it, however many had it when saved.
+
+    Args: kept: `arrays` of the checkpoint. said: its `facts`; one written before there were streaks has none.
+    Raises ValueError when the checkpoint is of another stream of problems.
+    """
+    stream.set_state(said["stream"])
+    placed = jax.tree.map(_place, dict(arrays(begun)), dict(kept))
+    return begun._replace(train=begun.train._replace(**placed), drawn=int(said["stream"]["next"]),
+                          kl_coefficient=said["kl_coefficient"], step=said["step"],
+                          streaks=said.get("streaks", {}))
+
+
+def _place(like: jax.Array, values: np.ndarray) -> jax.Array:
+    """A copy of its own: a device array may otherwise share the memory of the numpy array it was made from."""
+    if isinstance(like.sharding, jax.sharding.SingleDeviceSharding):
+        return jnp.array(values, copy=True)
+    return jax.device_put(np.array(values, copy=True), like.sharding)
