@@ -311,6 +311,16 @@ class Latent:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mesh:
+    """How many devices along each axis; 1 x 1 x 1 is the first device alone, 0 is as many as the other axes leave."""
+
+    data: int = setting(1, low=0, doc="copies of the parameters, each with its own rows of a batch")
+    fsdp: int = setting(1, low=0, doc="slices of parameters and optimizer state, each with its own rows too")
+    tensor: int = setting(1, low=0, doc="slices of heads, MLP and vocabulary, all with the same rows")
+    rules: dict[str, Any] = setting({}, doc="another mesh axis for an axis of rl_reasoning.parallel.RULES, or whole")
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """Everything a run needs."""
 
@@ -329,3 +339,4 @@ class Experiment:
     rl: RL = dataclasses.field(default_factory=RL)
     evaluation: Evaluation = dataclasses.field(default_factory=Evaluation)
     latent: Latent = dataclasses.field(default_factory=Latent)
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)

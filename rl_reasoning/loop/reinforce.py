@@ -67,8 +67,9 @@ def make_trainer(lab: Lab, name: str) -> Trainer:
                                         algorithm.critic.rate if algorithm.critic else 1.0)
     update = make_update(config, algorithm.objective(rl.max_tokens, reference=uses_reference(algorithm, rl.reference)),
                          optimizer, temperature=rl.temperature, remat=rl.remat,
-                         key=keys.derive(seed, keys.Role.UPDATE, 0))
-    learner = make_learner(algorithm, rl, row_length(lab.policy, rl), make_score(config, rl.temperature))
+                         key=keys.derive(seed, keys.Role.UPDATE, 0), layout=lab.layout)
+    learner = make_learner(algorithm, rl, row_length(lab.policy, rl), lab.shards,
+                           make_score(config, rl.temperature, lab.layout))
     return Trainer(lab, algorithm, optimizer, update, learner, make_analysis(config, rl.temperature),
                    Stream(lab.train, rl.prompts, seed, weights=lab.data.weights if lab.data else None))
 
@@ -82,7 +83,7 @@ def begin(trainer: Trainer, parameters: Parameters) -> LoopState:
     """The state before the first step; `parameters` are copied."""
     algorithm = trainer.algorithm
     train = start(trainer.lab.policy.config, parameters, trainer.optimizer,
-                  critic=algorithm.critic.model if algorithm.critic else None)
+                  critic=algorithm.critic.model if algorithm.critic else None, layout=trainer.lab.layout)
     return LoopState(train, 0, algorithm.kl.coefficient)
 
 

@@ -22,6 +22,8 @@ from flax import nnx
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.quantized import quantize
 from rl_reasoning.models.rotary import Rotation, rotate, rotation
+from rl_reasoning.parallel import constrain
+from rl_reasoning.parallel.rules import BATCH
 
 Parameters = dict[str, Any]
 
@@ -203,12 +205,13 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: jax.Arr
     def layer(x, inputs):
         block_parameters, window = inputs
         seen = mask if window is None else mask & _in_window(window, distance)
-        return _merge(Block, config, block_parameters)(x, turn, seen)
+        x, cache = _merge(Block, config, block_parameters)(x, turn, seen)
+        return constrain(x, BATCH), cache
 
     turn = rotation(config, positions)
     distance = positions[:, :, None] - positions[:, None, :]
     windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None
-    x = _embed(config, parameters, tokens.reshape(-1))
+    x = constrain(_embed(config, parameters, tokens.reshape(-1)), BATCH)
     x, cache = jax.lax.scan(jax.checkpoint(layer) if remat else layer, x, (parameters["layers"], windows))
     return _merge(Norm, config, parameters["final_norm"])(x).reshape(*tokens.shape, -1), cache
 

@@ -4,6 +4,7 @@ Every denominator is that of the whole update, computed before the first micro-b
 same gradient.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,10 +16,12 @@ import optax
 from rl_reasoning.losses.objective import LossInputs, Objective, Totals, look_ahead, objective_loss, totals
 from rl_reasoning.losses.surrogate import SurrogateInputs
 from rl_reasoning.models import value_head
-from rl_reasoning.models.decoder import DecoderConfig, Parameters, branch_mask, hidden_states
+from rl_reasoning.models.decoder import DecoderConfig, Parameters, branch_mask, hidden_states, initialize
 from rl_reasoning.models.likelihood import token_logprobs
+from rl_reasoning.parallel import Layout, constrain, shards
+from rl_reasoning.parallel.rules import BATCH
 from rl_reasoning.training.batch import TrainBatch
-from rl_reasoning.training.state import TrainState, whole
+from rl_reasoning.training.state import TrainState, start, whole
 
 Metrics = dict[str, jax.Array]
 
@@ -51,7 +54,15 @@ def predicting_states(config: DecoderConfig, decoder: Parameters, batch: TrainBa
     """[N, T, D]: the hidden state that predicts each answer token of one micro-batch."""
     mask = branch_mask(batch.segments, batch.branches)
     hidden, _ = hidden_states(config, decoder, batch.tokens, batch.positions, mask, remat=remat)
-    return hidden[batch.rows[:, None], batch.sources]
+    parts = shards()
+    if parts == 1:
+        return hidden[batch.rows[:, None], batch.sources]
+    # Each device has the rows of its own answers (`training.batch.pack_shards`), so it looks them up alone.
+    local = hidden.reshape(parts, -1, *hidden.shape[1:])
+    rows = batch.rows.reshape(parts, -1) - jnp.arange(parts)[:, None] * local.shape[1]
+    found = jax.vmap(lambda hidden, rows, sources: hidden[rows[:, None], sources])(
+        local, rows, batch.sources.reshape(parts, -1, batch.sources.shape[-1]))
+    return constrain(found.reshape(*batch.sources.shape, -1), BATCH)
 
 
 def score(config: DecoderConfig, parameters: dict[str, Parameters], batch: TrainBatch, temperature: float,
@@ -67,48 +78,75 @@ def score(config: DecoderConfig, parameters: dict[str, Parameters], batch: Train
     return Scores(*found, values)
 
 
-def make_score(config: DecoderConfig, temperature: float) -> Callable[[dict[str, Parameters], TrainBatch], Scores]:
+def make_score(config: DecoderConfig, temperature: float,
+               layout: Layout | None = None) -> Callable[[dict[str, Parameters], TrainBatch], Scores]:
     """The jitted `score` of a batch with micro-batches: each field is [M, N, T]."""
-    @jax.jit
     def run(parameters: dict[str, Parameters], batch: TrainBatch) -> Scores:
-        return jax.lax.map(lambda part: score(config, parameters, part, temperature, remat=False), batch)
+        with layout() if layout else contextlib.nullcontext():
+            return jax.lax.map(lambda part: score(config, parameters, part, temperature, remat=False), batch)
 
-    return run
+    return jax.jit(run) if layout is None else jax.jit(run, in_shardings=(None, layout.rows(1)),
+                                                       out_shardings=layout.rows(1))
 
 
 def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.GradientTransformation, *,
-                temperature: float, remat: bool,
-                key: jax.Array) -> Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics]]:
+                temperature: float, remat: bool, key: jax.Array,
+                layout: Layout | None = None) -> Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics]]:
     """The jitted update; it donates its state.
 
     Metrics are means over the update's tokens unless their name says otherwise. An update whose gradient is not
     finite, or in which no token counts, changes nothing and says `optimizer/skipped` or `optimizer/idle` 1.
 
-    Args: key: of choices at random; each update folds in its number.
+    Args:
+      key: of choices at random; each update folds in its number.
+      layout: where state and batch lie, and the batch's rows are packed for (`minibatches`); None is one device.
     """
-    part_loss = functools.partial(_part_loss, config, objective, temperature, remat)
+    gradient_of = functools.partial(_gradient, config, objective, temperature, remat)
 
-    @functools.partial(jax.jit, donate_argnums=0)
     def update(state: TrainState, frozen: Parameters, batch: TrainBatch) -> tuple[TrainState, Metrics]:
-        shares = jax.vmap(lambda part: totals(objective, _counted(part), token_mask(part), part.rewards))(batch)
-        counts = jax.tree.map(lambda share: share.sum(), shares)
-        total = jax.tree.map(lambda count: jnp.maximum(count, 1), counts)
-        chosen = Chosen()
-        if objective.looks_ahead:
-            chosen = _choose(config, objective, temperature, whole(state.parameters, frozen), batch,
-                             jax.random.fold_in(key, state.updates))
-        gradient, sums, largest = _accumulate(
-            lambda trained, part: part_loss(whole(trained, frozen), part, total=total), state.parameters,
-            (batch, chosen))
-        state, applied = _apply(state, gradient, optimizer, counts.tokens > 0)
-        return state, _metrics(sums, total) | {"ratio/log_max": largest} | applied
+        with layout() if layout else contextlib.nullcontext():
+            gradient, metrics, busy = gradient_of(state, frozen, batch, key)
+            if layout:
+                gradient = jax.lax.with_sharding_constraint(gradient, layout.parameters(gradient))
+            state, applied = _apply(state, gradient, optimizer, busy)
+        return state, metrics | applied
+
+    compiled = _compile(update, layout, lambda: jax.eval_shape(lambda: start(
+        config, initialize(config, jax.random.key(0)), optimizer, critic=objective.critic and objective.critic.model)))
 
     def run(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
         # Frozen weights are not the state's to donate: others hold them too.
-        moved, metrics = update(state._replace(frozen={}), state.frozen, batch)
+        moved, metrics = compiled(state._replace(frozen={}), state.frozen, batch)
         return moved._replace(frozen=state.frozen), metrics
 
     return run
+
+
+def _compile(update: Callable, layout: Layout | None, shapes: Callable[[], TrainState]) -> Callable:
+    """The update, jitted: its state is donated, and on a mesh all that goes in and out has its place."""
+    if layout is None:
+        return jax.jit(update, donate_argnums=0)
+    placed = layout.parameters(shapes())
+    moving = placed._replace(frozen={})
+    return jax.jit(update, donate_argnums=0, in_shardings=(moving, placed.frozen, layout.rows(1)),
+                   out_shardings=(moving, layout.whole))
+
+
+def _gradient(config: DecoderConfig, objective: Objective, temperature: float, remat: bool, state: TrainState,
+              frozen: Parameters, batch: TrainBatch,
+              key: jax.Array) -> tuple[dict[str, Parameters], Metrics, jax.Array]:
+    """The update's gradient, its metrics, and whether any token counts."""
+    shares = jax.vmap(lambda part: totals(objective, _counted(part), token_mask(part), part.rewards))(batch)
+    counts = jax.tree.map(lambda share: share.sum(), shares)
+    total = jax.tree.map(lambda count: jnp.maximum(count, 1), counts)
+    chosen = Chosen()
+    if objective.looks_ahead:
+        chosen = _choose(config, objective, temperature, whole(state.parameters, frozen), batch,
+                         jax.random.fold_in(key, state.updates))
+    part_loss = functools.partial(_part_loss, config, objective, temperature, remat, total=total)
+    gradient, sums, largest = _accumulate(lambda trained, part: part_loss(whole(trained, frozen), part),
+                                          state.parameters, (batch, chosen))
+    return gradient, _metrics(sums, total) | {"ratio/log_max": largest}, counts.tokens > 0
 
 
 def _counted(batch: TrainBatch) -> jax.Array:
