@@ -257,7 +257,11 @@ class RL:
     top_k: int = setting(0, low=0, doc="rollouts are drawn from the k likeliest tokens; 0 is all of them")
     reference: bool = setting(True, doc="score rollouts under the first policy too, to log how far training has moved")
     analysis_every: int = setting(0, low=0, doc="steps between looks at where the gradient moves probability; 0: none")
-    remat: bool = setting(False, doc="recompute each layer's activations in the backward pass, to save memory")
+    remat: str = setting("none", choices=("none", "dots", "block", "full", "offload"), doc="what the backward pass "
+                         "computes again to save memory: nothing, all but matrix products, each layer, each layer twice, "
+                         "or each layer from inputs kept in the host's memory")
+    logits: int = setting(2**24, low=1, doc="logits that may exist at once on a device, whatever the batch; 2**24 are "
+                          "64 MiB")
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     shuffle_rewards: bool = setting(False, doc="permute the rewards over all answers: a control that must not learn")
 

@@ -22,6 +22,7 @@ from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.training import checkpoints, state
 from rl_reasoning.training.batch import Answers, TrainBatch, pack
+from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_update
 
 RECIPE = 1  # raise it when the code would train another base from the same settings
@@ -73,8 +74,9 @@ def _train(lab: Lab, folder: RunFolder) -> Parameters:
     optimizer = optim.adamw(settings.optimizer, total)
     # With an advantage of 1 everywhere REINFORCE is maximum likelihood.
     objective = Objective(losses.reinforce, "token_mean", longest)
-    update = make_update(config, objective, optimizer, temperature=1.0, remat=lab.experiment.rl.remat,
-                         key=keys.derive(lab.experiment.seed, keys.Role.WARM_START, 0), layout=lab.layout)
+    update = make_update(config, objective, optimizer, temperature=1.0,
+                         key=keys.derive(lab.experiment.seed, keys.Role.WARM_START, 0),
+                         memory=Memory(lab.experiment.rl.remat, lab.experiment.rl.logits), layout=lab.layout)
     current = state.start(config, lab.first(), optimizer, critic=None, layout=lab.layout)
     with Progress(total, "warm start") as progress:
         for step, batch in enumerate(batches, start=1):

@@ -66,7 +66,7 @@ class Layout:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
-        """While something is traced: `constrain` and `shards` know the mesh."""
+        """While something is traced: `constrain` and `parts` know the mesh."""
         with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
             yield
 
@@ -102,10 +102,10 @@ def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
 
 
-def shards() -> int:
-    """Into how many parts the rows of a batch are split where this is traced: 1 without a mesh."""
+def parts(axes: Sequence[str]) -> int:
+    """Into how many parts these mesh axes split something where this is traced: 1 without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
-    return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in BATCH)
+    return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in axes)
 
 
 def _shape(settings: MeshSettings, available: int) -> dict[str, int]:

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 from jax.sharding import PartitionSpec
 
-AXES = ("data", "fsdp", "tensor")
-BATCH = ("data", "fsdp")  # what splits the rows of a batch
+FSDP, TENSOR = "fsdp", "tensor"
+AXES = ("data", FSDP, TENSOR)
+BATCH = ("data", FSDP)  # what splits the rows of a batch
 
 # Meaning of a parameter's axis -> mesh axis; "" stays whole.
 RULES: Mapping[str, str] = {

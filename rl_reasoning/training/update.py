@@ -16,12 +16,12 @@ import optax
 from rl_reasoning.losses.objective import LossInputs, Objective, Totals, look_ahead, objective_loss, totals
 from rl_reasoning.losses.surrogate import SurrogateInputs
 from rl_reasoning.models import value_head
-from rl_reasoning.models.decoder import DecoderConfig, Parameters, branch_mask, hidden_states, initialize
+from rl_reasoning.models.decoder import DecoderConfig, Parameters, initialize
 from rl_reasoning.models.likelihood import token_logprobs
-from rl_reasoning.parallel import Layout, constrain, shards
-from rl_reasoning.parallel.rules import BATCH
+from rl_reasoning.parallel import Layout
 from rl_reasoning.training.batch import TrainBatch
 from rl_reasoning.training.state import TrainState, start, whole
+from rl_reasoning.training.states import Memory, spots, states, token_mask
 
 Metrics = dict[str, jax.Array]
 
@@ -45,52 +45,41 @@ class Chosen(NamedTuple):
     teaches: jax.Array | None = None
 
 
-def token_mask(batch: TrainBatch) -> jax.Array:
-    """[N, T] bool: which tokens are an answer's; from lengths, since any id may be a real token."""
-    return jnp.arange(batch.ids.shape[-1]) < batch.lengths[..., None]
-
-
-def predicting_states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, remat: bool) -> jax.Array:
-    """[N, T, D]: the hidden state that predicts each answer token of one micro-batch."""
-    mask = branch_mask(batch.segments, batch.branches)
-    hidden, _ = hidden_states(config, decoder, batch.tokens, batch.positions, mask, remat=remat)
-    parts = shards()
-    if parts == 1:
-        return hidden[batch.rows[:, None], batch.sources]
-    # Each device has the rows of its own answers (`training.batch.pack_shards`), so it looks them up alone.
-    local = hidden.reshape(parts, -1, *hidden.shape[1:])
-    rows = batch.rows.reshape(parts, -1) - jnp.arange(parts)[:, None] * local.shape[1]
-    found = jax.vmap(lambda hidden, rows, sources: hidden[rows[:, None], sources])(
-        local, rows, batch.sources.reshape(parts, -1, batch.sources.shape[-1]))
-    return constrain(found.reshape(*batch.sources.shape, -1), BATCH)
-
-
 def score(config: DecoderConfig, parameters: dict[str, Parameters], batch: TrainBatch, temperature: float,
-          remat: bool) -> Scores:
+          memory: Memory) -> Scores:
     """Scores of one micro-batch; log-probabilities at the rollout's temperature."""
-    hidden = predicting_states(config, parameters["policy"], batch, remat)
-    found = token_logprobs(config, parameters["policy"], hidden, batch.ids, temperature=temperature)
+    wanted = spots(config, batch)
+    hidden = states(config, parameters["policy"], batch, wanted, memory)
+    found = token_logprobs(config, parameters["policy"], hidden, wanted.ids, temperature=temperature,
+                           budget=memory.logits)
     values = jnp.zeros_like(found.logp)
     if "value" in parameters:
         own = parameters.get("critic")
-        trunk = predicting_states(config, own, batch, remat) if own else hidden
+        trunk = states(config, own, batch, wanted, memory) if own else hidden
         values = value_head.values(parameters["value"], trunk)
-    return Scores(*found, values)
+    return Scores(*(wanted.per_answer(x, batch) for x in (*found, values)))
 
 
-def make_score(config: DecoderConfig, temperature: float,
+def _scores(config: DecoderConfig, parameters: dict[str, Parameters], batch: TrainBatch, temperature: float,
+            memory: Memory) -> Scores:
+    """[M, N, T]: without a backward pass, so nothing is kept for it."""
+    without = memory._replace(remat="none")
+    return jax.lax.map(lambda part: score(config, parameters, part, temperature, without), batch)
+
+
+def make_score(config: DecoderConfig, temperature: float, memory: Memory = Memory(),
                layout: Layout | None = None) -> Callable[[dict[str, Parameters], TrainBatch], Scores]:
     """The jitted `score` of a batch with micro-batches: each field is [M, N, T]."""
     def run(parameters: dict[str, Parameters], batch: TrainBatch) -> Scores:
         with layout() if layout else contextlib.nullcontext():
-            return jax.lax.map(lambda part: score(config, parameters, part, temperature, remat=False), batch)
+            return _scores(config, parameters, batch, temperature, memory)
 
     return jax.jit(run) if layout is None else jax.jit(run, in_shardings=(None, layout.rows(1)),
                                                        out_shardings=layout.rows(1))
 
 
 def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.GradientTransformation, *,
-                temperature: float, remat: bool, key: jax.Array,
+                temperature: float, key: jax.Array, memory: Memory = Memory(),
                 layout: Layout | None = None) -> Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics]]:
     """The jitted update; it donates its state.
 
@@ -99,9 +88,10 @@ def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.Gr
 
     Args:
       key: of choices at random; each update folds in its number.
+      memory: what bounds the memory of activations and logits.
       layout: where state and batch lie, and the batch's rows are packed for (`minibatches`); None is one device.
     """
-    gradient_of = functools.partial(_gradient, config, objective, temperature, remat)
+    gradient_of = functools.partial(_gradient, config, objective, temperature, memory)
 
     def update(state: TrainState, frozen: Parameters, batch: TrainBatch) -> tuple[TrainState, Metrics]:
         with layout() if layout else contextlib.nullcontext():
@@ -132,7 +122,7 @@ def _compile(update: Callable, layout: Layout | None, shapes: Callable[[], Train
                    out_shardings=(moving, layout.whole))
 
 
-def _gradient(config: DecoderConfig, objective: Objective, temperature: float, remat: bool, state: TrainState,
+def _gradient(config: DecoderConfig, objective: Objective, temperature: float, memory: Memory, state: TrainState,
               frozen: Parameters, batch: TrainBatch,
               key: jax.Array) -> tuple[dict[str, Parameters], Metrics, jax.Array]:
     """The update's gradient, its metrics, and whether any token counts."""
@@ -141,9 +131,9 @@ def _gradient(config: DecoderConfig, objective: Objective, temperature: float, r
     total = jax.tree.map(lambda count: jnp.maximum(count, 1), counts)
     chosen = Chosen()
     if objective.looks_ahead:
-        chosen = _choose(config, objective, temperature, whole(state.parameters, frozen), batch,
+        chosen = _choose(config, objective, temperature, memory, whole(state.parameters, frozen), batch,
                          jax.random.fold_in(key, state.updates))
-    part_loss = functools.partial(_part_loss, config, objective, temperature, remat, total=total)
+    part_loss = functools.partial(_part_loss, config, objective, temperature, memory, total=total)
     gradient, sums, largest = _accumulate(lambda trained, part: part_loss(whole(trained, frozen), part),
                                           state.parameters, (batch, chosen))
     return gradient, _metrics(sums, total) | {"ratio/log_max": largest}, counts.tokens > 0
@@ -154,10 +144,10 @@ def _counted(batch: TrainBatch) -> jax.Array:
     return jnp.where(token_mask(batch), batch.weights, 0.0)
 
 
-def _choose(config: DecoderConfig, objective: Objective, temperature: float, parameters: dict[str, Parameters],
-            batch: TrainBatch, key: jax.Array) -> Chosen:
+def _choose(config: DecoderConfig, objective: Objective, temperature: float, memory: Memory,
+            parameters: dict[str, Parameters], batch: TrainBatch, key: jax.Array) -> Chosen:
     """One more forward pass over the whole update, for objectives that rank its tokens."""
-    scores = jax.lax.map(lambda part: score(config, parameters, part, temperature, remat=False), batch)
+    scores = _scores(config, parameters, batch, temperature, memory)
     parts = jax.vmap(_surrogate_inputs)(batch, scores, Chosen())
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
     found = look_ahead(objective, flat._replace(key=key))
@@ -171,12 +161,12 @@ def _surrogate_inputs(batch: TrainBatch, scores: Scores, chosen: Chosen) -> Surr
         selected=chosen.selected)
 
 
-def _part_loss(config: DecoderConfig, objective: Objective, temperature: float, remat: bool,
+def _part_loss(config: DecoderConfig, objective: Objective, temperature: float, memory: Memory,
                parameters: dict[str, Parameters], part: tuple[TrainBatch, Chosen],
                total: Totals) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
     """A micro-batch's share of the loss; its sums, and the largest log-ratio to the old policy."""
     batch, chosen = part
-    scores = score(config, parameters, batch, temperature, remat)
+    scores = score(config, parameters, batch, temperature, memory)
     inputs = _surrogate_inputs(batch, scores, chosen)
     answers = token_mask(batch)
     loss, sums = objective_loss(objective, LossInputs(

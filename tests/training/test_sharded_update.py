@@ -1,5 +1,6 @@
 """One gradient, many ways: on 8 devices in several meshes, packed for them, and micro-batched (T21)."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -15,8 +16,10 @@ from rl_reasoning.losses.objective import Objective
 from rl_reasoning.losses.parts import Critic
 from rl_reasoning.models.decoder import DecoderConfig, initialize
 from rl_reasoning.parallel import make_layout
+from rl_reasoning.training import states
 from rl_reasoning.training.batch import Answers, minibatches, pack, unpacked
 from rl_reasoning.training.state import start
+from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_score, make_update
 
 CONFIG = DecoderConfig(vocabulary=16, layers=2, width=16, heads=4, kv_heads=4, head_dim=4, mlp=24)
@@ -43,12 +46,21 @@ def batch_of(groups=6, size=3, longest=5):
                 "returns": rng.normal(size=shape).astype(np.float32)})
 
 
-def step(objective, mesh=None, microbatches=1, optimizer=SGD):
+def with_room(answers, room):
+    """The same answers where longer ones might have been."""
+    def wider(array):
+        return np.pad(array, [(0, 0), (0, room - array.shape[1])]) if array.ndim == 2 else array
+
+    return dataclasses.replace(answers, ids=wider(answers.ids),
+                               extras={name: wider(array) for name, array in answers.extras.items()})
+
+
+def step(objective, mesh=None, microbatches=1, optimizer=SGD, room=5, memory=Memory()):
     """The state after one update, and its metrics."""
     layout = make_layout(mesh or Mesh(), CONFIG.sizes)
-    update = make_update(CONFIG, objective, optimizer, temperature=0.9, remat=False, key=KEY, layout=layout)
+    update = make_update(CONFIG, objective, optimizer, temperature=0.9, key=KEY, memory=memory, layout=layout)
     state = start(CONFIG, POLICY, optimizer, critic=objective.critic and objective.critic.model, layout=layout)
-    [batch] = minibatches(batch_of(), 1, microbatches, 16, None, layout.shards if layout else 1)
+    [batch] = minibatches(with_room(batch_of(), room), 1, microbatches, 16, None, layout.shards if layout else 1)
     return update(state, batch)
 
 
@@ -76,6 +88,14 @@ def test_t21_a_mesh_gives_the_same_gradient(mesh, microbatches):
     assert kernel.addressable_shards[0].data.size * mesh.fsdp * mesh.tensor == kernel.size
 
 
+def test_t21_states_in_a_list_and_logits_in_blocks_give_the_same_gradient(monkeypatch):
+    """Ragged answers take less room packed than one a row: only their real tokens are looked up and scored."""
+    monkeypatch.setattr(states, "SMALL", 0)
+    [batch] = minibatches(with_room(batch_of(), 12), 1, 1, 16, None, 2)
+    assert batch.tokens.size < batch.ids.size
+    assert_same(alone(), step(CLIPPED, Mesh(data=2), room=12, memory=Memory("full", logits=batch.tokens.size * 5)))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [shape for shape in itertools.product((1, 2, 4, 8), repeat=3)
                                    if np.prod(shape) == 8 and shape[2] <= 4], ids=str)
@@ -100,7 +120,7 @@ def test_the_optimizers_state_is_split_and_donated():
     sizes = {leaf.size: leaf.addressable_shards[0].data.size for leaf in jax.tree.leaves(state.optimizer)}
     assert sizes[CONFIG.layers * CONFIG.width * CONFIG.mlp] == CONFIG.layers * CONFIG.width * CONFIG.mlp // 8
     update = make_update(CONFIG, Objective(losses.reinforce, "token_mean", 7), optimizer, temperature=1.0,
-                         remat=False, key=KEY, layout=layout)
+                         key=KEY, layout=layout)
     [batch] = minibatches(batch_of(), 1, 1, 16, None, 8)
     moved, metrics = update(state, batch)
     assert metrics["optimizer/skipped"] == 0
@@ -115,7 +135,7 @@ def test_scores_come_back_in_the_order_of_the_answers():
     mask = answers.mask
     [one], [eight] = minibatches(answers, 1, 1, 16, None), minibatches(answers, 1, 2, 16, None, 8)
     expected = unpacked(one, np.asarray(make_score(CONFIG, 1.0)({"policy": POLICY}, one).logp))
-    scored = make_score(CONFIG, 1.0, layout)({"policy": layout.place(POLICY)}, eight)
+    scored = make_score(CONFIG, 1.0, layout=layout)({"policy": layout.place(POLICY)}, eight)
     np.testing.assert_allclose(np.where(mask, unpacked(eight, np.asarray(scored.logp)), 0),
                                np.where(mask, expected, 0), atol=1e-6)
 
