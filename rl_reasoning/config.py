@@ -257,7 +257,11 @@ class RL:
     top_k: int = setting(0, low=0, doc="rollouts are drawn from the k likeliest tokens; 0 is all of them")
     reference: bool = setting(True, doc="score rollouts under the first policy too, to log how far training has moved")
     analysis_every: int = setting(0, low=0, doc="steps between looks at where the gradient moves probability; 0: none")
-    remat: bool = setting(False, doc="recompute each layer's activations in the backward pass, to save memory")
+    remat: str = setting("none", choices=("none", "dots", "block", "full", "offload"), doc="what the backward pass "
+                         "computes again to save memory: nothing, all but matrix products, each layer, each layer "
+                         "twice, or each layer from inputs kept in the host's memory")
+    logits: int = setting(2**24, low=1, doc="logits that may exist at once on a device, whatever the batch; 2**24 are "
+                          "64 MiB")
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     shuffle_rewards: bool = setting(False, doc="permute the rewards over all answers: a control that must not learn")
 
@@ -337,6 +341,16 @@ class Watch:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mesh:
+    """How many devices along each axis; 1 x 1 x 1 is the first device alone, 0 is as many as the other axes leave."""
+
+    data: int = setting(1, low=0, doc="copies of the parameters, each with its own rows of a batch")
+    fsdp: int = setting(1, low=0, doc="slices of parameters and optimizer state, each with its own rows too")
+    tensor: int = setting(1, low=0, doc="slices of heads, MLP and vocabulary, all with the same rows")
+    rules: dict[str, Any] = setting({}, doc="another mesh axis for an axis of rl_reasoning.parallel.RULES, or whole")
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """Everything a run needs."""
 
@@ -362,3 +376,4 @@ class Experiment:
     latent: Latent = dataclasses.field(default_factory=Latent)
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
     watch: Watch = dataclasses.field(default_factory=Watch)
+    mesh: Mesh = dataclasses.field(default_factory=Mesh)

@@ -9,6 +9,7 @@ import numpy as np
 
 from rl_reasoning.config import Sampling
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
+from rl_reasoning.parallel import Layout
 from rl_reasoning.sampling.engine import Engine, JaxEngine
 from rl_reasoning.sampling.weights import check_fresh
 from rl_reasoning.tasks.pool import Verifier
@@ -31,12 +32,14 @@ class Policy:
     Attributes:
       prompt_tokens: room for a prompt; every batch of prompts is padded to it, so one shape is compiled.
       engine: what samples answers; ours if not given.
+      layout: the devices that answer; None when it is one.
     """
 
     config: DecoderConfig
     tokenizer: Tokenizer
     prompt_tokens: int
     engine: Engine | None = None
+    layout: Layout | None = None
 
     def __post_init__(self):
         if self.engine is None:
@@ -80,6 +83,8 @@ def sample(policy: Policy, parameters: Parameters, problems: Sequence[Problem], 
       StaleWeights: the engine sampled from other parameters.
     """
     prompts = policy.encode(problems)
+    if policy.layout:
+        parameters = jax.device_put(parameters, policy.layout.first)  # the engine samples on one device
     shape = (len(problems), len(samples))
     flat = policy.engine.generate(parameters, prompts, [len(samples)] * len(problems), sampling, key,
                                   numbers=[problem.number for problem in problems], first=samples.start)

@@ -34,6 +34,8 @@ def broken_rules(experiment: Experiment) -> Broken:
         yield "compare", experiment.compare, "names an algorithm twice; each may come once"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment.name):
         yield "name", experiment.name, "must be letters, digits, '.', '_' and '-', since it names a folder"
+    if [experiment.mesh.data, experiment.mesh.fsdp, experiment.mesh.tensor].count(0) > 1:
+        yield "mesh", "two axes of 0", "at most one axis may be 0, which is as many devices as the others leave"
     for key, text in (("algorithm", experiment.algorithm), ("workdir", experiment.workdir)):
         if not text.strip():
             yield key, text, "must not be empty"

@@ -22,7 +22,7 @@ from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.decoder import Parameters, initialize
 from rl_reasoning.models.likelihood import token_logprobs
 from rl_reasoning.training.batch import Answers, TrainBatch, apart, minibatches
-from rl_reasoning.training.update import predicting_states, token_mask
+from rl_reasoning.training.states import Memory, predicting_states, token_mask
 
 SIZES = {"layers": 2, "width": 128, "vocabulary": 69, "prompt": 6, "tokens": 12, "prompts": 32, "samples": 8}
 
@@ -73,7 +73,7 @@ def some_answers(options: argparse.Namespace) -> Answers:
 def by_answer(config: DecoderConfig, *, head_only: bool) -> Callable[[Parameters, TrainBatch], jax.Array]:
     """The norm of one answer's gradient by a backward pass, with respect to the (tied) embedding or to everything."""
     def logp(moved: Parameters, policy: Parameters, batch: TrainBatch) -> jax.Array:
-        hidden = predicting_states(config, policy if head_only else moved, batch, remat=False)
+        hidden = predicting_states(config, policy if head_only else moved, batch, Memory())
         return jnp.where(token_mask(batch), token_logprobs(config, moved, hidden, batch.ids).logp, 0).sum()
 
     return jax.jit(lambda policy, batch: jnp.sqrt(sum(

@@ -1,7 +1,7 @@
 """Seconds to compile the forward pass and the train step at several depths: flat, since layers are scanned.
 
     python scripts/compile_time.py                    # 4, 16 and 64 layers, on whatever JAX finds
-    python scripts/compile_time.py --layers 8 32 --remat
+    python scripts/compile_time.py --layers 8 32 --remat=block
 
 Nothing is allocated: programs are compiled from shapes, without the cache of compiled programs. Decoding is not in
 the table; it unrolls its layers and grows with them (--decode adds it).
@@ -26,6 +26,7 @@ from rl_reasoning.sampling.decode import Waiting, decode, fill, prefill
 from rl_reasoning.sampling.rules import make_rules
 from rl_reasoning.training.batch import Answers, minibatches
 from rl_reasoning.training.state import start
+from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_update
 
 ROWS, LENGTH = 8, 128
@@ -34,7 +35,7 @@ ROWS, LENGTH = 8, 128
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, nargs="+", default=[4, 16, 64], help="depths (default 4 16 64)")
-    parser.add_argument("--remat", action="store_true", help="recompute activations in the backward pass")
+    parser.add_argument("--remat", default="none", help="see rl_reasoning.models.remat (default none)")
     parser.add_argument("--decode", action="store_true", help="compile sampling too")
     options = parser.parse_args(arguments)
     jax.config.update("jax_enable_compilation_cache", False)
@@ -67,10 +68,10 @@ def forward(config: DecoderConfig) -> tuple[Any, ...]:
     return run, shapes(config), jax.ShapeDtypeStruct((ROWS, LENGTH), jnp.int32)
 
 
-def train_step(config: DecoderConfig, remat: bool) -> tuple[Any, ...]:
+def train_step(config: DecoderConfig, remat: str) -> tuple[Any, ...]:
     optimizer = optim.adamw(Optimizer(), 10)
     update = make_update(config, Objective(losses.reinforce, "token_mean", LENGTH // 2), optimizer, temperature=1.0,
-                         remat=remat, key=jax.random.key(0))
+                         memory=Memory(remat), key=jax.random.key(0))
     state = jax.eval_shape(lambda: start(config, initialize(config, jax.random.key(0)), optimizer, critic=None))
     return update, state, batch()
 

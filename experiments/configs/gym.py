@@ -43,7 +43,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.rl.samples = 8
     config.rl.minibatches = 1
     config.rl.max_tokens = 64
-    config.rl.remat = True
+    config.rl.remat = "block"
     config.rl.optimizer.learning_rate = 1e-5
     config.rl.optimizer.warmup = 0
 

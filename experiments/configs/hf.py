@@ -42,7 +42,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.rl.samples = 8
     config.rl.minibatches = 4
     config.rl.max_tokens = 32
-    config.rl.remat = True
+    config.rl.remat = "block"
     config.rl.optimizer.learning_rate = 1e-4  # adapters take ten times the rate of whole weights
 
     # Pass@k up to k = samples.

@@ -53,7 +53,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.rl.microbatches = 4
     config.rl.temperature = 1.0
     config.rl.max_tokens = 256
-    config.rl.remat = True
+    config.rl.remat = "block"
     config.rl.optimizer.learning_rate = 1e-6
 
     # Pass@k up to k = samples.

@@ -12,7 +12,8 @@ from rl_reasoning.models.decoder import DecoderConfig, Parameters
 from rl_reasoning.models.head_gradient import head_gradient_squares
 from rl_reasoning.training.batch import TrainBatch
 from rl_reasoning.training.state import whole
-from rl_reasoning.training.update import predicting_states, score, token_mask
+from rl_reasoning.training.states import Memory, predicting_states, token_mask
+from rl_reasoning.training.update import score
 
 Norms = Callable[[Parameters, Parameters, TrainBatch], jax.Array]
 TOGETHER = 16  # answers whose full gradients exist at once
@@ -29,7 +30,7 @@ def make_head_norms(config: DecoderConfig, temperature: float) -> Norms:
         policy = whole({"policy": trained}, frozen)["policy"]
 
         def part(each: TrainBatch) -> jax.Array:
-            hidden = predicting_states(config, policy, each, remat=False)
+            hidden = predicting_states(config, policy, each, Memory())
             found = head_gradient_squares(config, policy, hidden, each.ids, token_mask(each).astype(jnp.float32),
                                           temperature=temperature)
             return jnp.sqrt(found.answers)
@@ -48,7 +49,7 @@ def make_full_norms(config: DecoderConfig, temperature: float) -> Norms:
     def run(trained: Parameters, frozen: Parameters, batch: TrainBatch) -> jax.Array:
         def part(each: TrainBatch) -> jax.Array:
             def answer(moved: Parameters) -> jax.Array:
-                logp = score(config, whole({"policy": moved}, frozen), each, temperature, remat=False).logp
+                logp = score(config, whole({"policy": moved}, frozen), each, temperature, memory=Memory()).logp
                 return jnp.where(token_mask(each), logp, 0).sum()
 
             return optax.tree.norm(jax.grad(answer)(trained))[None]
@@ -80,7 +81,7 @@ def make_spread(config: DecoderConfig, temperature: float) -> Callable[[Paramete
     @jax.jit
     def squares(policy: Parameters, batch: TrainBatch) -> tuple[jax.Array, jax.Array]:
         def part(each: TrainBatch) -> tuple[jax.Array, jax.Array]:
-            hidden = predicting_states(config, policy, each, remat=False)
+            hidden = predicting_states(config, policy, each, Memory())
             pull = jnp.where(token_mask(each), each.advantages * each.weights, 0)
             return head_gradient_squares(config, policy, hidden, each.ids, pull, groups=each.groups,
                                          temperature=temperature)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
 from rl_reasoning.models.likelihood import over_vocabulary
 from rl_reasoning.training.batch import TrainBatch
-from rl_reasoning.training.update import predicting_states, token_mask
+from rl_reasoning.training.states import Memory, predicting_states, token_mask
 
 RIGHT_ABOVE = 0.5
 TOP = 5
@@ -63,7 +63,7 @@ def make_analysis(config: DecoderConfig, temperature: float) -> Analysis:
     is none gives 0.
     """
     def part(policy: Parameters, batch: TrainBatch) -> dict[str, jax.Array]:
-        hidden = predicting_states(config, policy, batch, remat=False)
+        hidden = predicting_states(config, policy, batch, Memory())
         found = over_vocabulary(movement, config, policy, hidden, batch.ids, temperature=temperature)
         right = (batch.rewards > RIGHT_ABOVE)[:, None]
         mask = token_mask(batch) & (batch.weights > 0)

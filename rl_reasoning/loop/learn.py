@@ -16,7 +16,7 @@ from rl_reasoning.losses.kl import ESTIMATORS
 from rl_reasoning.losses.surrogate import clamp_log_ratio
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.rollouts import Policy
-from rl_reasoning.training.batch import Answers, TrainBatch, minibatches
+from rl_reasoning.training.batch import Answers, TrainBatch, minibatches, unpacked
 from rl_reasoning.training.update import Scores
 from rl_reasoning.types import Rollouts
 
@@ -34,6 +34,7 @@ class Learner:
 
     Attributes:
       length: tokens of a packed row.
+      shards: into how many parts a batch's rows are split over devices.
       score: scores a packed batch under any parameters.
       estimate: the algorithm's advantages, compiled.
       correct: the algorithm's mismatch correction, compiled.
@@ -42,6 +43,7 @@ class Learner:
     algorithm: Algorithm
     rl: RL
     length: int
+    shards: int
     score: Score
     estimate: Callable[[AdvantageInputs], Advantages]
     correct: Callable[..., tuple[jax.Array, jax.Array]]
@@ -71,11 +73,12 @@ class Learner:
         """The packed mini-batches of all epochs, each epoch in its own random order of whole groups."""
         groups, rl = len(answers.prompt_lengths), self.rl
         return [batch for _ in range(rl.epochs) for batch in minibatches(
-            answers, rl.minibatches, rl.microbatches, self.length, order=rng.permutation(groups))]
+            answers, rl.minibatches, rl.microbatches, self.length, rng.permutation(groups), self.shards)]
 
     def whole(self, answers: Answers) -> TrainBatch:
         """All answers in their own order, as micro-batches of the size that updates use."""
-        [batch] = minibatches(answers, 1, self.rl.minibatches * self.rl.microbatches, self.length, order=None)
+        [batch] = minibatches(answers, 1, self.rl.minibatches * self.rl.microbatches, self.length, None,
+                              self.shards)
         return batch
 
     def _shaped(self, rollout: Rollouts) -> np.ndarray:
@@ -96,12 +99,11 @@ class Learner:
         if not scored and reference is None:
             return answers
         batch = self.whole(answers)
-        real = batch.lengths > 0
         if scored:
-            scores = jax.tree.map(lambda x: np.asarray(x)[real], self.score(parameters, batch))
+            scores = jax.tree.map(lambda x: unpacked(batch, np.asarray(x)), self.score(parameters, batch))
             extras |= {"values": scores.values, "collision": scores.collision, "own_logprobs": scores.logp}
         if reference is not None:
-            extras["ref_logprobs"] = np.asarray(self.score({"policy": reference}, batch).logp)[real]
+            extras["ref_logprobs"] = unpacked(batch, np.asarray(self.score({"policy": reference}, batch).logp))
         return _with(answers, extras)
 
     def _advantages(self, answers: Answers, rewards: np.ndarray, collected: Collected,
@@ -138,9 +140,9 @@ class Learner:
             "scale": scale, "returns": returns})
 
 
-def make_learner(algorithm: Algorithm, rl: RL, length: int, score: Score) -> Learner:
+def make_learner(algorithm: Algorithm, rl: RL, length: int, shards: int, score: Score) -> Learner:
     """Compiles nothing yet: functions are compiled at their first call."""
-    return Learner(algorithm, rl, length, score, jax.jit(algorithm.advantage),
+    return Learner(algorithm, rl, length, shards, score, jax.jit(algorithm.advantage),
                    jax.jit(algorithm.mismatch.corrections))
 
 

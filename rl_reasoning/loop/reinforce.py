@@ -28,6 +28,7 @@ from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.writers import MetricWriter
 from rl_reasoning.rollouts import NothingScored
 from rl_reasoning.training.state import TrainState, start
+from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_score, make_update
 from rl_reasoning.types import Rollouts, Verdict
 
@@ -54,9 +55,10 @@ def make_trainer(lab: Lab, name: str) -> Trainer:
     optimizer = optim.policy_and_critic(rl.optimizer, rl.steps * rl.epochs * rl.minibatches,
                                         algorithm.critic.rate if algorithm.critic else 1.0)
     update = make_update(config, algorithm.objective(rl.max_tokens, reference=uses_reference(algorithm, rl.reference)),
-                         optimizer, temperature=rl.temperature, remat=rl.remat,
-                         key=keys.derive(seed, keys.Role.UPDATE, 0))
-    learner = make_learner(algorithm, rl, row_length(lab.policy, rl), make_score(config, rl.temperature))
+                         optimizer, temperature=rl.temperature, key=keys.derive(seed, keys.Role.UPDATE, 0),
+                         memory=Memory(rl.remat, rl.logits), layout=lab.layout)
+    learner = make_learner(algorithm, rl, row_length(lab.policy, rl), lab.shards,
+                           make_score(config, rl.temperature, Memory(rl.remat, rl.logits), lab.layout))
     return Trainer(lab, algorithm, optimizer, update, learner, make_analysis(config, rl.temperature),
                    Stream(lab.train, rl.prompts, seed, weights=lab.data.weights if lab.data else None))
 
@@ -70,7 +72,7 @@ def begin(trainer: Trainer, parameters: Parameters) -> LoopState:
     """The state before the first step; `parameters` are copied."""
     algorithm = trainer.algorithm
     train = start(trainer.lab.policy.config, parameters, trainer.optimizer,
-                  critic=algorithm.critic.model if algorithm.critic else None)
+                  critic=algorithm.critic.model if algorithm.critic else None, layout=trainer.lab.layout)
     return LoopState(train, 0, algorithm.kl.coefficient)
 
 

@@ -17,6 +17,7 @@ from rl_reasoning.edge import ConfigError
 from rl_reasoning.models import decoder
 from rl_reasoning.models.architecture import DecoderConfig, LoRA, Precision
 from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.parallel import Layout, make_layout
 from rl_reasoning.reporting.console import say
 from rl_reasoning.rollouts import Policy, longest_prompt
 from rl_reasoning.tasks import Language, Task
@@ -55,6 +56,16 @@ class Lab:
     first: Callable[[], Parameters]
     data: DataReport | None = None
 
+    @property
+    def layout(self) -> Layout | None:
+        """The devices, and what lies where on them; None when one does it all."""
+        return self.policy.layout
+
+    @property
+    def shards(self) -> int:
+        """Into how many parts the rows of a batch are split over devices."""
+        return self.layout.shards if self.layout else 1
+
 
 def build(experiment: Experiment) -> Lab:
     """Makes the task and the policy of an experiment.
@@ -66,6 +77,7 @@ def build(experiment: Experiment) -> Lab:
         text.digest(experiment.warm_start.text)  # a file that is not there is named now
         task = make_task(experiment)
         config, tokenizer, first = _model(experiment, task)
+        layout = make_layout(experiment.mesh, config.sizes)
         data = None
         if isinstance(task, Math):
             task, data = load_maths(experiment.task.math, lambda problem: longest_prompt(tokenizer, [problem]))
@@ -78,7 +90,8 @@ def build(experiment: Experiment) -> Lab:
         verifier = make_verifier(task, experiment.verifier)
     except (ValueError, FileNotFoundError, ImportError, PoolError, SandboxError) as error:
         raise ConfigError(str(error)) from error
-    return Lab(experiment, task, Policy(config, tokenizer, room), verifier, train, held_out, first, data)
+    return Lab(experiment, task, Policy(config, tokenizer, room, layout=layout), verifier, train, held_out, first,
+               data)
 
 
 def _with_facts(experiment: Experiment, problems: Sequence[Problem]) -> Experiment:

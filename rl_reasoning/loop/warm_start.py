@@ -24,6 +24,7 @@ from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.training import checkpoints, state
 from rl_reasoning.training.batch import Answers, TrainBatch, pack
 from rl_reasoning.training.manifest import Damaged
+from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_update
 
 RECIPE = 1  # raise it when the code would train another base from the same settings
@@ -32,7 +33,8 @@ RECIPE = 1  # raise it when the code would train another base from the same sett
 def base(lab: Lab) -> Parameters:
     """The parameters that reinforcement learning starts from, with adapters where the settings ask for them."""
     key = keys.derive(lab.experiment.seed, keys.Role.INITIALIZE, 1)
-    return lora.prepare(lab.policy.config, _plain_base(lab), key)
+    parameters = lora.prepare(lab.policy.config, _plain_base(lab), key)
+    return lab.layout.place(parameters) if lab.layout else parameters
 
 
 def _plain_base(lab: Lab) -> Parameters:
@@ -89,9 +91,10 @@ def _train(lab: Lab, folder: RunFolder) -> Parameters:
     optimizer = optim.adamw(settings.optimizer, total)
     # With an advantage of 1 everywhere REINFORCE is maximum likelihood.
     objective = Objective(losses.reinforce, "token_mean", longest)
-    update = make_update(config, objective, optimizer, temperature=1.0, remat=lab.experiment.rl.remat,
-                         key=keys.derive(lab.experiment.seed, keys.Role.WARM_START, 0))
-    current = state.start(config, lab.first(), optimizer, critic=None)
+    update = make_update(config, objective, optimizer, temperature=1.0,
+                         key=keys.derive(lab.experiment.seed, keys.Role.WARM_START, 0),
+                         memory=Memory(lab.experiment.rl.remat, lab.experiment.rl.logits), layout=lab.layout)
+    current = state.start(config, lab.first(), optimizer, critic=None, layout=lab.layout)
     with Progress(total, "warm start") as progress:
         for step, batch in enumerate(batches, start=1):
             current, metrics = update(current, batch)
@@ -105,21 +108,21 @@ def _train(lab: Lab, folder: RunFolder) -> Parameters:
 
 def _trace_batches(lab: Lab, settings: WarmStart) -> tuple[Iterator[TrainBatch], int]:
     """One packed batch of traces a step, which derives from the seed and the step; and the longest answer's tokens."""
-    tokenizer, task = lab.policy.tokenizer, lab.task
+    tokenizer, task, shards = lab.policy.tokenizer, lab.task, lab.shards
     phases = [settings.wrong] * settings.steps + [settings.refine_wrong] * settings.refine_steps
 
     def batch(step: int, wrong: float) -> TrainBatch:
         traces = task.traces(random.Random(f"{lab.experiment.seed} warm start {step}"), settings.batch, wrong)
         prompts = [tokenizer.encode_prompt(prompt) for prompt, _ in traces]
         answers = [[*tokenizer.encode(answer), tokenizer.eos_id] for _, answer in traces]
-        return _pack(prompts, answers, lab.policy.prompt_tokens, task.longest_answer)
+        return _pack(prompts, answers, lab.policy.prompt_tokens, task.longest_answer, shards)
 
     return (batch(step, wrong) for step, wrong in enumerate(phases)), task.longest_answer
 
 
 def _text_batches(lab: Lab, settings: WarmStart) -> tuple[Iterator[TrainBatch], int]:
     """One packed batch of pieces of text a step: the first token is the prompt, the rest is predicted."""
-    tokenizer, longest = lab.policy.tokenizer, settings.window - 1
+    tokenizer, longest, shards = lab.policy.tokenizer, settings.window - 1, lab.shards
     try:
         read = text.read_text(settings.text, tokenizer.encode, tokenizer.eos_id)
     except (ValueError, FileNotFoundError, ImportError) as error:
@@ -130,12 +133,13 @@ def _text_batches(lab: Lab, settings: WarmStart) -> tuple[Iterator[TrainBatch], 
 
     def batch(step: int) -> TrainBatch:
         rows = [piece.tolist() for piece in pieces[step]]
-        return _pack([row[:1] for row in rows], [row[1:] for row in rows], 1, longest)
+        return _pack([row[:1] for row in rows], [row[1:] for row in rows], 1, longest, shards)
 
     return (batch(step) for step in range(settings.updates)), longest
 
 
-def _pack(prompts: list[list[int]], answers: list[list[int]], prompt_width: int, longest: int) -> TrainBatch:
+def _pack(prompts: list[list[int]], answers: list[list[int]], prompt_width: int, longest: int,
+          shards: int) -> TrainBatch:
     count = len(prompts)
     zeros = np.zeros((count, longest), np.float32)
     ones = np.ones_like(zeros)
@@ -145,7 +149,7 @@ def _pack(prompts: list[list[int]], answers: list[list[int]], prompt_width: int,
         lengths=np.asarray([len(a) for a in answers], np.int32),
         extras={"old_logprobs": zeros, "advantages": ones, "weights": ones, "scale": ones, "rewards": ones[:, 0],
                 "ref_logprobs": zeros, "values": zeros, "returns": zeros})
-    packed = pack(batch, prompt_width + longest, count)
+    packed = pack(batch, prompt_width + longest, count, shards=shards)
     return TrainBatch(*(array[None] for array in packed))
 
 

@@ -130,6 +130,12 @@ class DecoderConfig:
         if self.windows and (len(self.windows) != self.layers or min(self.windows) < 0):
             raise ValueError(f"windows={self.windows} must be one number of 0 or more for each of {self.layers} layers")
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Into how many equal parts each axis of the parameters can be cut at most, by its name in `parallel.RULES`."""
+        return {"vocabulary": self.vocabulary, "width": self.width, "heads": self.heads, "kv_heads": self.kv_heads,
+                "mlp": self.mlp, "layers": self.layers} | ({"rank": self.lora.rank} if self.lora else {})
+
     def plain(self) -> "DecoderConfig":
         """The same decoder without adapters, and with weights that can be trained."""
         precision = dataclasses.replace(self.precision, parameters=self.precision.others)

@@ -21,7 +21,10 @@ from flax import nnx
 
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.quantized import quantize
+from rl_reasoning.models.remat import scan_layers
 from rl_reasoning.models.rotary import Rotation, rotate, rotation
+from rl_reasoning.parallel import constrain
+from rl_reasoning.parallel.rules import BATCH
 
 Parameters = dict[str, Any]
 
@@ -189,13 +192,13 @@ def initialize(config: DecoderConfig, key: jax.Array) -> Parameters:
 
 
 def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: jax.Array, positions: jax.Array,
-                  mask: jax.Array, *, remat: bool = False) -> tuple[jax.Array, Cache]:
+                  mask: jax.Array, *, remat: str = "none") -> tuple[jax.Array, Cache]:
     """Final hidden states of every position, and the keys and values of every layer.
 
     Args:
       tokens, positions: [B, L] int32.
       mask: [B, L, L] bool, True where a query (second axis) may see a key (third axis).
-      remat: recompute a layer's activations in the backward pass.
+      remat: what the backward pass computes again, see `models.remat`.
 
     Returns:
       [B, L, D] after the final norm, and a `Cache` with a leading layer axis.
@@ -203,13 +206,14 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: jax.Arr
     def layer(x, inputs):
         block_parameters, window = inputs
         seen = mask if window is None else mask & _in_window(window, distance)
-        return _merge(Block, config, block_parameters)(x, turn, seen)
+        x, cache = _merge(Block, config, block_parameters)(x, turn, seen)
+        return constrain(x, BATCH), cache
 
     turn = rotation(config, positions)
     distance = positions[:, :, None] - positions[:, None, :]
     windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None
-    x = _embed(config, parameters, tokens.reshape(-1))
-    x, cache = jax.lax.scan(jax.checkpoint(layer) if remat else layer, x, (parameters["layers"], windows))
+    x = constrain(_embed(config, parameters, tokens.reshape(-1)), BATCH)
+    x, cache = scan_layers(layer, x, (parameters["layers"], windows), remat)
     return _merge(Norm, config, parameters["final_norm"])(x).reshape(*tokens.shape, -1), cache
 
 

@@ -44,12 +44,20 @@ class Answers:
                        self.lengths[picked], {name: array[picked] for name, array in self.extras.items()})
 
 
+    def take(self, chosen: np.ndarray) -> "Answers":
+        """Some of the answers, with all prompts; groups keep their numbers."""
+        return dataclasses.replace(self, groups=self.groups[chosen], ids=self.ids[chosen],
+                                   lengths=self.lengths[chosen],
+                                   extras={name: array[chosen] for name, array in self.extras.items()})
+
+
 class TrainBatch(NamedTuple):
     """What the jitted update reads. With micro-batches every array has a leading axis M.
 
     tokens, positions, segments, branches: [R, L] int32, the packed rows (see `models.decoder.branch_mask`).
     rows: [N] int32 and sources: [N, T] int32: the row and column whose hidden state predicts each token.
     ids: [N, T] int32, lengths: [N] int32 (0 for padding). groups: [N] int32.
+    places: [N] int32, where an answer stood in what was packed (`unpacked`).
     old_logprobs: [N, T]; advantages: [N, T]; rewards: [N].
     weights: [N, T], how much a token counts in numerators and denominators, 0 for those that must not.
     scale: [N, T], multiplies the policy loss of a token alone: a correction of the sampler, else 1.
@@ -66,6 +74,7 @@ class TrainBatch(NamedTuple):
     ids: np.ndarray
     lengths: np.ndarray
     groups: np.ndarray
+    places: np.ndarray
     old_logprobs: np.ndarray
     advantages: np.ndarray
     weights: np.ndarray
@@ -124,14 +133,66 @@ def first_fit_decreasing(lengths: list[int], room: int) -> list[list[int]]:
     return rows
 
 
-def pack(answers: Answers, row_length: int, sequences: int, row_multiple: int = 1) -> TrainBatch:
+def pack(answers: Answers, row_length: int, sequences: int, row_multiple: int = 1, shards: int = 1) -> TrainBatch:
     """Packs every answer, none lost, into rows of one length.
+
+    With shards, the first Nth of the answers lies in the first Nth of the rows, and so on: a device that has a part of
+    the rows has all of their answers. Answers then change places (`TrainBatch.places`).
 
     Args:
       row_length: tokens L of a row.
       sequences: N of the result; beyond the answers there are there come padding ones of length 0.
       row_multiple: R is rounded up to a multiple, so that few shapes are compiled.
+      shards: into how many parts of about equal work rows and answers are split; R and N are multiples of it.
     """
+    answers = _numbered(answers)
+    if shards == 1:
+        return _pack_part(answers, row_length, sequences, row_multiple)
+    parts = spread(answers, shards)
+    room = max(-(-sequences // shards), *map(len, parts))
+    packed = [_pack_part(answers.take(part), row_length, room, row_multiple) for part in parts]
+    level = _level(packed)
+    height = level[0].tokens.shape[0]
+    moved = [part._replace(rows=part.rows + number * height) for number, part in enumerate(level)]
+    return TrainBatch(*(np.concatenate(arrays) for arrays in zip(*moved, strict=True)))
+
+
+def unpacked(batch: TrainBatch, values: np.ndarray) -> np.ndarray:
+    """[answers, ...] in the order in which they were packed, from what was computed of a batch: [M, N, ...]."""
+    real = batch.lengths > 0
+    found = np.empty((real.sum(), *values.shape[real.ndim:]), values.dtype)
+    found[batch.places[real]] = values[real]
+    return found
+
+
+def spread(answers: Answers, shards: int) -> list[np.ndarray]:
+    """Which answers each shard gets: about as many tokens each, the longest first, each to the shard with the least.
+
+    Groups stay whole, so that their prompt is stored once, where as many groups go to each shard.
+    """
+    groups = len(answers.prompt_lengths)
+    whole = groups % shards == 0
+    units = [np.flatnonzero(answers.groups == group) for group in range(groups)] if whole else [
+        np.array([answer]) for answer in range(len(answers.lengths))]
+    costs = [int(answers.lengths[unit].sum() + answers.prompt_lengths[answers.groups[unit[:1]]].sum())
+             for unit in units]
+    room, loads, chosen = -(-len(units) // shards), [0] * shards, [[] for _ in range(shards)]
+    for number in sorted(range(len(units)), key=lambda number: -costs[number]):
+        shard = min((s for s in range(shards) if len(chosen[s]) < room), key=loads.__getitem__)
+        chosen[shard].append(number)
+        loads[shard] += costs[number]
+    return [np.concatenate([units[number] for number in sorted(part)]) if part else np.zeros(0, np.int64)
+            for part in chosen]
+
+
+def _numbered(answers: Answers) -> Answers:
+    """The answers with the places that they have now, unless they are part of more and have their places there."""
+    places = np.arange(len(answers.lengths), dtype=np.int32)
+    return dataclasses.replace(answers, extras={"places": places} | answers.extras)
+
+
+def _pack_part(answers: Answers, row_length: int, sequences: int, row_multiple: int) -> TrainBatch:
+    """The rows of one shard."""
     segments = segment(answers, row_length)
     layout = first_fit_decreasing([s.length for s in segments], row_length)
     height = -(-max(len(layout), 1) // row_multiple) * row_multiple
@@ -179,10 +240,14 @@ def _pad(array: np.ndarray, fill: int) -> np.ndarray:
 
 def stack(parts: list[TrainBatch]) -> TrainBatch:
     """Micro-batches on a leading axis; fewer rows than the tallest are padded with empty ones."""
+    return TrainBatch(*(np.stack(arrays) for arrays in zip(*_level(parts), strict=True)))
+
+
+def _level(parts: list[TrainBatch]) -> list[TrainBatch]:
+    """The parts with as many rows as the tallest."""
     height = max(part.tokens.shape[0] for part in parts)
-    level = [part._replace(**{name: _pad(getattr(part, name), height - part.tokens.shape[0]) for name in _PACKED})
-             for part in parts]
-    return TrainBatch(*(np.stack(arrays) for arrays in zip(*level, strict=True)))
+    return [part._replace(**{name: _pad(getattr(part, name), height - part.tokens.shape[0]) for name in _PACKED})
+            for part in parts]
 
 
 def apart(answers: Answers) -> TrainBatch:
@@ -194,11 +259,14 @@ def apart(answers: Answers) -> TrainBatch:
     return batch
 
 
-def minibatches(answers: Answers, count: int, microbatches: int, row_length: int,
-                order: np.ndarray | None) -> list[TrainBatch]:
+def minibatches(answers: Answers, count: int, microbatches: int, row_length: int, order: np.ndarray | None,
+                shards: int = 1) -> list[TrainBatch]:
     """Splits whole groups into `count` updates of `microbatches` parts each, and packs them.
 
-    Args: order: a permutation of the groups; None keeps theirs.
+    Args:
+      order: a permutation of the groups; None keeps theirs.
+      shards: see `pack`.
+
     Raises: ValueError: groups do not divide evenly, or an answer does not fit in a row.
     """
     groups = len(answers.prompt_lengths)
@@ -207,8 +275,8 @@ def minibatches(answers: Answers, count: int, microbatches: int, row_length: int
     order = np.arange(groups) if order is None else order
     split = order.reshape(count, microbatches, -1)
     sequences = int(np.bincount(answers.groups, minlength=groups).max()) * split.shape[-1]
-    multiple = max(1, split.shape[-1] // 4)
-    return [stack([pack(answers.take_groups(part), row_length, sequences, multiple) for part in parts])
+    multiple, answers = max(1, split.shape[-1] // (4 * shards)), _numbered(answers)
+    return [stack([pack(answers.take_groups(part), row_length, sequences, multiple, shards) for part in parts])
             for parts in split]
 
 
@@ -221,7 +289,7 @@ def uneven_minibatches(answers: Answers, count: int, microbatches: int, row_leng
     Args: order: a permutation of the groups; None keeps theirs, from part to part.
     Raises: ValueError: an answer does not fit in a row.
     """
-    parts = count * microbatches
+    parts, answers = count * microbatches, _numbered(answers)
     sizes = np.bincount(answers.groups, minlength=len(answers.prompt_lengths))
     split = _in_turn(sizes, parts) if order is None else _balanced(sizes, parts, order)
     step = max(1, -(-len(answers.lengths) // (4 * parts)))

@@ -8,6 +8,7 @@ import optax
 
 from rl_reasoning.models import lora, value_head
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
+from rl_reasoning.parallel import Layout
 
 
 class TrainState(NamedTuple):
@@ -36,11 +37,13 @@ def whole(parameters: dict[str, Parameters], frozen: Parameters) -> dict[str, Pa
             for name, part in parameters.items()}
 
 
-def start(config: DecoderConfig, policy: Parameters, optimizer: optax.GradientTransformation, *,
-          critic: str | None) -> TrainState:
+def start(config: DecoderConfig, policy: Parameters, optimizer: optax.GradientTransformation, *, critic: str | None,
+          layout: Layout | None = None) -> TrainState:
     """The state before the first update. What is trained is copied, since updates donate theirs; the rest is not.
 
-    Args: critic: None, "trunk" or "separate" (`losses.parts.Critic.model`).
+    Args:
+      critic: None, "trunk" or "separate" (`losses.parts.Critic.model`).
+      layout: where the state lies; None leaves it where the policy is.
     """
     trained, frozen = lora.split(config, policy)
     parameters = {"policy": jax.tree.map(jnp.array, trained)}
@@ -48,4 +51,7 @@ def start(config: DecoderConfig, policy: Parameters, optimizer: optax.GradientTr
         parameters["value"] = value_head.initialize(config)
     if critic == "separate":
         parameters["critic"] = jax.tree.map(jnp.array, trained)
-    return TrainState(parameters, optimizer.init(parameters), jnp.int32(0), frozen)
+    if layout is None:
+        return TrainState(parameters, optimizer.init(parameters), jnp.int32(0), frozen)
+    parameters = layout.place(parameters)
+    return layout.place(TrainState(parameters, optimizer.init(parameters), jnp.int32(0), frozen))

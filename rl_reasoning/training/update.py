@@ -4,6 +4,7 @@ Every denominator is that of the whole update, computed before the first micro-b
 same gradient.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,10 +16,12 @@ import optax
 from rl_reasoning.losses.objective import LossInputs, Objective, Totals, look_ahead, objective_loss, totals
 from rl_reasoning.losses.surrogate import SurrogateInputs
 from rl_reasoning.models import value_head
-from rl_reasoning.models.decoder import DecoderConfig, Parameters, branch_mask, hidden_states
+from rl_reasoning.models.decoder import DecoderConfig, Parameters, initialize
 from rl_reasoning.models.likelihood import token_logprobs
+from rl_reasoning.parallel import Layout
 from rl_reasoning.training.batch import TrainBatch
-from rl_reasoning.training.state import TrainState, whole
+from rl_reasoning.training.state import TrainState, start, whole
+from rl_reasoning.training.states import Memory, spots, states, token_mask
 
 Metrics = dict[str, jax.Array]
 
@@ -42,73 +45,98 @@ class Chosen(NamedTuple):
     teaches: jax.Array | None = None
 
 
-def token_mask(batch: TrainBatch) -> jax.Array:
-    """[N, T] bool: which tokens are an answer's; from lengths, since any id may be a real token."""
-    return jnp.arange(batch.ids.shape[-1]) < batch.lengths[..., None]
-
-
-def predicting_states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, remat: bool) -> jax.Array:
-    """[N, T, D]: the hidden state that predicts each answer token of one micro-batch."""
-    mask = branch_mask(batch.segments, batch.branches)
-    hidden, _ = hidden_states(config, decoder, batch.tokens, batch.positions, mask, remat=remat)
-    return hidden[batch.rows[:, None], batch.sources]
-
-
 def score(config: DecoderConfig, parameters: dict[str, Parameters], batch: TrainBatch, temperature: float,
-          remat: bool) -> Scores:
+          memory: Memory) -> Scores:
     """Scores of one micro-batch; log-probabilities at the rollout's temperature."""
-    hidden = predicting_states(config, parameters["policy"], batch, remat)
-    found = token_logprobs(config, parameters["policy"], hidden, batch.ids, temperature=temperature)
+    wanted = spots(config, batch)
+    hidden = states(config, parameters["policy"], batch, wanted, memory)
+    found = token_logprobs(config, parameters["policy"], hidden, wanted.ids, temperature=temperature,
+                           budget=memory.logits)
     values = jnp.zeros_like(found.logp)
     if "value" in parameters:
         own = parameters.get("critic")
-        trunk = predicting_states(config, own, batch, remat) if own else hidden
+        trunk = states(config, own, batch, wanted, memory) if own else hidden
         values = value_head.values(parameters["value"], trunk)
-    return Scores(*found, values)
+    return Scores(*(wanted.per_answer(x, batch) for x in (*found, values)))
 
 
-def make_score(config: DecoderConfig, temperature: float) -> Callable[[dict[str, Parameters], TrainBatch], Scores]:
+def _scores(config: DecoderConfig, parameters: dict[str, Parameters], batch: TrainBatch, temperature: float,
+            memory: Memory) -> Scores:
+    """[M, N, T]: without a backward pass, so nothing is kept for it."""
+    without = memory._replace(remat="none")
+    return jax.lax.map(lambda part: score(config, parameters, part, temperature, without), batch)
+
+
+def make_score(config: DecoderConfig, temperature: float, memory: Memory = Memory(),
+               layout: Layout | None = None) -> Callable[[dict[str, Parameters], TrainBatch], Scores]:
     """The jitted `score` of a batch with micro-batches: each field is [M, N, T]."""
-    @jax.jit
     def run(parameters: dict[str, Parameters], batch: TrainBatch) -> Scores:
-        return jax.lax.map(lambda part: score(config, parameters, part, temperature, remat=False), batch)
+        with layout() if layout else contextlib.nullcontext():
+            return _scores(config, parameters, batch, temperature, memory)
 
-    return run
+    return jax.jit(run) if layout is None else jax.jit(run, in_shardings=(None, layout.rows(1)),
+                                                       out_shardings=layout.rows(1))
 
 
 def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.GradientTransformation, *,
-                temperature: float, remat: bool,
-                key: jax.Array) -> Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics]]:
+                temperature: float, key: jax.Array, memory: Memory = Memory(),
+                layout: Layout | None = None) -> Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics]]:
     """The jitted update; it donates its state.
 
     Metrics are means over the update's tokens unless their name says otherwise. An update whose gradient is not
     finite, or in which no token counts, changes nothing and says `optimizer/skipped` or `optimizer/idle` 1.
 
-    Args: key: of choices at random; each update folds in its number.
+    Args:
+      key: of choices at random; each update folds in its number.
+      memory: what bounds the memory of activations and logits.
+      layout: where state and batch lie, and the batch's rows are packed for (`minibatches`); None is one device.
     """
-    part_loss = functools.partial(_part_loss, config, objective, temperature, remat)
+    gradient_of = functools.partial(_gradient, config, objective, temperature, memory)
 
-    @functools.partial(jax.jit, donate_argnums=0)
     def update(state: TrainState, frozen: Parameters, batch: TrainBatch) -> tuple[TrainState, Metrics]:
-        shares = jax.vmap(lambda part: totals(objective, _counted(part), token_mask(part), part.rewards))(batch)
-        counts = jax.tree.map(lambda share: share.sum(), shares)
-        total = jax.tree.map(lambda count: jnp.maximum(count, 1), counts)
-        chosen = Chosen()
-        if objective.looks_ahead:
-            chosen = _choose(config, objective, temperature, whole(state.parameters, frozen), batch,
-                             jax.random.fold_in(key, state.updates))
-        gradient, sums, largest = _accumulate(
-            lambda trained, part: part_loss(whole(trained, frozen), part, total=total), state.parameters,
-            (batch, chosen))
-        state, applied = _apply(state, gradient, optimizer, counts.tokens > 0)
-        return state, _metrics(sums, total) | {"ratio/log_max": largest} | applied
+        with layout() if layout else contextlib.nullcontext():
+            gradient, metrics, busy = gradient_of(state, frozen, batch, key)
+            if layout:
+                gradient = jax.lax.with_sharding_constraint(gradient, layout.parameters(gradient))
+            state, applied = _apply(state, gradient, optimizer, busy)
+        return state, metrics | applied
+
+    compiled = _compile(update, layout, lambda: jax.eval_shape(lambda: start(
+        config, initialize(config, jax.random.key(0)), optimizer, critic=objective.critic and objective.critic.model)))
 
     def run(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
         # Frozen weights are not the state's to donate: others hold them too.
-        moved, metrics = update(state._replace(frozen={}), state.frozen, batch)
+        moved, metrics = compiled(state._replace(frozen={}), state.frozen, batch)
         return moved._replace(frozen=state.frozen), metrics
 
     return run
+
+
+def _compile(update: Callable, layout: Layout | None, shapes: Callable[[], TrainState]) -> Callable:
+    """The update, jitted: its state is donated, and on a mesh all that goes in and out has its place."""
+    if layout is None:
+        return jax.jit(update, donate_argnums=0)
+    placed = layout.parameters(shapes())
+    moving = placed._replace(frozen={})
+    return jax.jit(update, donate_argnums=0, in_shardings=(moving, placed.frozen, layout.rows(1)),
+                   out_shardings=(moving, layout.whole))
+
+
+def _gradient(config: DecoderConfig, objective: Objective, temperature: float, memory: Memory, state: TrainState,
+              frozen: Parameters, batch: TrainBatch,
+              key: jax.Array) -> tuple[dict[str, Parameters], Metrics, jax.Array]:
+    """The update's gradient, its metrics, and whether any token counts."""
+    shares = jax.vmap(lambda part: totals(objective, _counted(part), token_mask(part), part.rewards))(batch)
+    counts = jax.tree.map(lambda share: share.sum(), shares)
+    total = jax.tree.map(lambda count: jnp.maximum(count, 1), counts)
+    chosen = Chosen()
+    if objective.looks_ahead:
+        chosen = _choose(config, objective, temperature, memory, whole(state.parameters, frozen), batch,
+                         jax.random.fold_in(key, state.updates))
+    part_loss = functools.partial(_part_loss, config, objective, temperature, memory, total=total)
+    gradient, sums, largest = _accumulate(lambda trained, part: part_loss(whole(trained, frozen), part),
+                                          state.parameters, (batch, chosen))
+    return gradient, _metrics(sums, total) | {"ratio/log_max": largest}, counts.tokens > 0
 
 
 def _counted(batch: TrainBatch) -> jax.Array:
@@ -116,10 +144,10 @@ def _counted(batch: TrainBatch) -> jax.Array:
     return jnp.where(token_mask(batch), batch.weights, 0.0)
 
 
-def _choose(config: DecoderConfig, objective: Objective, temperature: float, parameters: dict[str, Parameters],
-            batch: TrainBatch, key: jax.Array) -> Chosen:
+def _choose(config: DecoderConfig, objective: Objective, temperature: float, memory: Memory,
+            parameters: dict[str, Parameters], batch: TrainBatch, key: jax.Array) -> Chosen:
     """One more forward pass over the whole update, for objectives that rank its tokens."""
-    scores = jax.lax.map(lambda part: score(config, parameters, part, temperature, remat=False), batch)
+    scores = _scores(config, parameters, batch, temperature, memory)
     parts = jax.vmap(_surrogate_inputs)(batch, scores, Chosen())
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
     found = look_ahead(objective, flat._replace(key=key))
@@ -133,12 +161,12 @@ def _surrogate_inputs(batch: TrainBatch, scores: Scores, chosen: Chosen) -> Surr
         selected=chosen.selected)
 
 
-def _part_loss(config: DecoderConfig, objective: Objective, temperature: float, remat: bool,
+def _part_loss(config: DecoderConfig, objective: Objective, temperature: float, memory: Memory,
                parameters: dict[str, Parameters], part: tuple[TrainBatch, Chosen],
                total: Totals) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
     """A micro-batch's share of the loss; its sums, and the largest log-ratio to the old policy."""
     batch, chosen = part
-    scores = score(config, parameters, batch, temperature, remat)
+    scores = score(config, parameters, batch, temperature, memory)
     inputs = _surrogate_inputs(batch, scores, chosen)
     answers = token_mask(batch)
     loss, sums = objective_loss(objective, LossInputs(

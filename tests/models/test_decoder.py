@@ -10,7 +10,7 @@ import pytest
 from rl_reasoning.models.decoder import branch_mask, hidden_states, initialize, logits, rotate, rotation
 
 
-def forward(config, parameters, tokens, remat=False):
+def forward(config, parameters, tokens, remat="none"):
     """Hidden states of one plain sequence."""
     ids = jnp.asarray(tokens)[None]
     ones = jnp.ones_like(ids)
@@ -97,11 +97,12 @@ def test_packed_answers_equal_separate_sequences(config, parameters):
     assert np.isfinite(packed).all()
 
 
-def test_remat_changes_neither_value_nor_gradient(config, parameters):
+@pytest.mark.parametrize("name", ["dots", "block", "full", "offload"])
+def test_remat_changes_neither_value_nor_gradient(config, parameters, name):
     def total(parameters, remat):
         return jnp.sin(forward(config, parameters, [1, 2, 3, 4], remat=remat)).sum()
 
-    plain, again = (jax.value_and_grad(total)(parameters, remat) for remat in (False, True))
+    plain, again = (jax.jit(jax.value_and_grad(total), static_argnums=1)(parameters, kept) for kept in ("none", name))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, again)
 
 

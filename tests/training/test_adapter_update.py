@@ -15,6 +15,7 @@ from rl_reasoning.models.decoder import initialize
 from rl_reasoning.training import checkpoints
 from rl_reasoning.training.batch import Answers, minibatches
 from rl_reasoning.training.state import start
+from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_update
 
 PLAIN = DecoderConfig(vocabulary=11, layers=2, width=16, heads=2, kv_heads=1, head_dim=8, mlp=24)
@@ -37,8 +38,8 @@ def test_an_update_moves_adapters_and_nothing_else(tmp_path, batch, kind, critic
     policy = lora.prepare(config, initialize(config.plain(), jax.random.key(0)), jax.random.key(1))
     trained, frozen = lora.split(config, policy)
     optimizer = optim.policy_and_critic(Optimizer(learning_rate=0.01, warmup=0), 10, 1.0)
-    update = make_update(config, Objective(losses.reinforce, "token_mean", 3), optimizer, temperature=1.0, remat=True,
-                         key=jax.random.key(2))
+    update = make_update(config, Objective(losses.reinforce, "token_mean", 3), optimizer, temperature=1.0,
+                         memory=Memory("block"), key=jax.random.key(2))
     state = start(config, policy, optimizer, critic=critic)
     # Two moments for each array that is trained: adapters, a critic's own adapters, and its read-out.
     sizes = [leaf.size for leaf in jax.tree.leaves(state.parameters) if leaf.ndim]

@@ -20,7 +20,7 @@ from rl_reasoning.losses.objective import LossInputs, look_ahead, objective_loss
 from rl_reasoning.losses.parts import Critic, Kl, TokenFilter
 from rl_reasoning.losses.surrogate import SurrogateInputs
 from rl_reasoning.training.batch import Answers, pack
-from rl_reasoning.training.update import token_mask
+from rl_reasoning.training.states import token_mask
 
 VOCABULARY, GROUPS, SIZE, LONGEST, DEVICES = 7, 4, 3, 5, 8
 COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}

@@ -17,6 +17,7 @@ from rl_reasoning.models.decoder import DecoderConfig, branch_mask, hidden_state
 from rl_reasoning.models.likelihood import token_logprobs
 from rl_reasoning.training.batch import Answers, minibatches
 from rl_reasoning.training.state import start
+from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_score, make_update
 
 CONFIG = DecoderConfig(vocabulary=11, layers=2, width=12, heads=2, kv_heads=1, head_dim=6, mlp=16)
@@ -48,9 +49,9 @@ def objective(aggregation="token_mean", value=0.0):
                      critic=Critic(coefficient=value) if value else None)
 
 
-def step(answers, kind, microbatches=1, row_length=40, order=None, remat=False):
+def step(answers, kind, microbatches=1, row_length=40, order=None, remat="none"):
     """Parameters after one step of plain gradient descent, and the metrics."""
-    update = make_update(CONFIG, kind, SGD, temperature=0.9, remat=remat, key=KEY)
+    update = make_update(CONFIG, kind, SGD, temperature=0.9, memory=Memory(remat), key=KEY)
     [batch] = minibatches(answers, 1, microbatches, row_length, order=order)
     state, metrics = update(start(CONFIG, POLICY, SGD, critic=kind.critic and kind.critic.model), batch)
     return state.parameters, {name: float(value) for name, value in metrics.items()}
@@ -78,7 +79,7 @@ def test_layout_does_not_change_the_gradient():
     assert_same(whole, step(answers, kind, row_length=200))
     assert_same(whole, step(answers, kind, row_length=9))
     assert_same(whole, step(answers, kind, order=np.array([2, 0, 3, 1]), microbatches=2))
-    assert_same(whole, step(answers, kind, remat=True))
+    assert_same(whole, step(answers, kind, remat="block"))
 
 
 def test_gradient_equals_a_loss_written_from_unpacked_sequences():
@@ -132,7 +133,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing():
     answers.extras["advantages"][0] = np.nan
     answers.extras["weights"][0] = 1
     adam = optax.adam(0.1)
-    update = make_update(CONFIG, objective(), adam, temperature=1.0, remat=False, key=KEY)
+    update = make_update(CONFIG, objective(), adam, temperature=1.0, key=KEY)
     before = start(CONFIG, POLICY, adam, critic=None)
     copy = jax.tree.map(np.array, before)
     state, metrics = update(before, minibatches(answers, 1, 1, 40, order=None)[0])
@@ -144,7 +145,7 @@ def test_an_update_in_which_nothing_counts_changes_nothing():
     """The optimizer's momentum alone must not move the policy."""
     answers = batch_of(4)
     adam = optax.adam(0.1)
-    update = make_update(CONFIG, objective(), adam, temperature=1.0, remat=False, key=KEY)
+    update = make_update(CONFIG, objective(), adam, temperature=1.0, key=KEY)
     before, _ = update(start(CONFIG, POLICY, adam, critic=None), minibatches(answers, 1, 1, 40, order=None)[0])
     copy = jax.tree.map(np.array, before)
     answers.extras["weights"][:] = 0
@@ -163,7 +164,7 @@ def test_a_separate_critic_has_a_trunk_of_its_own():
                  together["policy"])
     assert np.abs(together["value"]["kernel"]).max() > 0
     head = {"kernel": jnp.ones(CONFIG.width), "bias": jnp.zeros(())}
-    update = make_update(CONFIG, with_critic, SGD, temperature=0.9, remat=False, key=KEY)
+    update = make_update(CONFIG, with_critic, SGD, temperature=0.9, key=KEY)
     state = start(CONFIG, POLICY, SGD, critic="separate")
     state.parameters["value"] = head
     state, _ = update(state, minibatches(answers, 1, 1, 40, order=None)[0])
@@ -172,7 +173,7 @@ def test_a_separate_critic_has_a_trunk_of_its_own():
 
 
 def test_the_state_is_donated():
-    update = make_update(CONFIG, objective(), SGD, temperature=1.0, remat=False, key=KEY)
+    update = make_update(CONFIG, objective(), SGD, temperature=1.0, key=KEY)
     state = start(CONFIG, POLICY, SGD, critic=None)
     leaf = state.parameters["policy"]["embed"]["embedding"]
     update(state, minibatches(batch_of(), 1, 1, 40, order=None)[0])

@@ -1,0 +1,138 @@
+"""The devices of a run as a mesh, and the shardings of everything that lies on it."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+
+from rl_reasoning.config import Mesh as MeshSettings
+from rl_reasoning.parallel.rules import AXES, BATCH, RULES, axes_of, spec
+
+WHOLE = "whole"  # how a person writes that an axis is not split
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A mesh, and the table of what is split along which of its axes.
+
+    Attributes:
+      mesh: of the axes `rules.AXES`.
+      rules: as `rules.RULES`.
+    """
+
+    mesh: Mesh
+    rules: Mapping[str, str] = dataclasses.field(default_factory=lambda: RULES)
+
+    @property
+    def shards(self) -> int:
+        """Into how many parts the rows of a batch are split."""
+        return math.prod(self.mesh.shape[axis] for axis in BATCH)
+
+    @property
+    def whole(self) -> NamedSharding:
+        """Every device holds all of an array."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    @property
+    def first(self) -> SingleDeviceSharding:
+        """One device alone, for what cannot use several."""
+        return SingleDeviceSharding(self.mesh.local_devices[0])
+
+    def parameters(self, tree: Any) -> Any:
+        """The sharding of each leaf of a tree whose leaves have the names of a decoder's parameters.
+
+        So of parameters themselves, of a `TrainState`, of anything that mirrors them; other leaves stay whole.
+
+        Args: tree: arrays, or their shapes.
+        Raises: ValueError: see `rules.spec`.
+        """
+        def one(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
+            names = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path]
+            return NamedSharding(self.mesh, spec(axes_of(names, leaf.ndim), self.rules, ".".join(names)))
+
+        return jax.tree_util.tree_map_with_path(one, tree)
+
+    def rows(self, axis: int = 0) -> NamedSharding:
+        """The rows of a batch, on this axis of its arrays, split over the devices."""
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, BATCH))
+
+    def place(self, parameters: Any) -> Any:
+        """Parameters, or what mirrors them, on the mesh."""
+        return jax.device_put(parameters, self.parameters(parameters))
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """While something is traced: `constrain` and `parts` know the mesh."""
+        with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+            yield
+
+
+def make_layout(settings: MeshSettings, sizes: Mapping[str, int],
+                devices: Sequence[Any] | None = None) -> Layout | None:
+    """The layout that the settings ask for; None where one device does it all.
+
+    Args:
+      sizes: meaning of an axis -> into how many equal parts it can be cut at most (`architecture.sizes`).
+      devices: those of this run, by default all there are.
+
+    Raises:
+      ValueError: there are not enough devices, a rule is unknown, or a size is not a multiple of the mesh axis that
+        would split it; the message says what would fit.
+    """
+    devices = list(jax.devices()) if devices is None else list(devices)
+    shape = _shape(settings, len(devices))
+    if math.prod(shape.values()) == 1:
+        return None
+    rules = _rules(settings.rules)
+    for axis, size in sizes.items():
+        _check_divides(axis, size, rules[axis], shape.get(rules[axis], 1))
+    count = math.prod(shape.values())
+    automatic = (jax.sharding.AxisType.Auto,) * len(AXES)
+    return Layout(jax.make_mesh(tuple(shape.values()), AXES, automatic, devices=devices[:count]), rules)
+
+
+def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
+    """Says, inside a traced function, along which mesh axes an array is split; nothing happens without a mesh."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
+
+
+def parts(axes: Sequence[str]) -> int:
+    """Into how many parts these mesh axes split something where this is traced: 1 without a mesh."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in axes)
+
+
+def _shape(settings: MeshSettings, available: int) -> dict[str, int]:
+    """Devices along each axis; one axis may be 0, which is as many as the others leave."""
+    shape = {axis: getattr(settings, axis) for axis in AXES}
+    fixed = math.prod(size for size in shape.values() if size)
+    shape = {axis: size or max(1, available // fixed) for axis, size in shape.items()}
+    needed = math.prod(shape.values())
+    if needed > available:
+        raise ValueError(f"mesh: {' x '.join(f'{axis}={size}' for axis, size in shape.items())} needs {needed} devices "
+                         f"and there are {available}: give a smaller mesh; to try it on a CPU, set "
+                         f"JAX_NUM_CPU_DEVICES={needed} in the environment")
+    return shape
+
+
+def _rules(changes: Mapping[str, Any]) -> dict[str, str]:
+    for name, value in changes.items():
+        if name not in RULES:
+            raise ValueError(f"mesh.rules.{name}={value!r}: no such axis; there are {', '.join(RULES)}")
+        if value not in (*AXES, WHOLE):
+            raise ValueError(f"mesh.rules.{name}={value!r}: must be one of {', '.join(AXES)}, or {WHOLE}")
+    return {**RULES, **{name: "" if value == WHOLE else value for name, value in changes.items()}}
+
+
+def _check_divides(axis: str, size: int, mesh_axis: str, parts: int) -> None:
+    if size % parts:
+        fits = ", ".join(str(n) for n in range(1, parts) if size % n == 0)
+        raise ValueError(f"mesh.{mesh_axis}={parts}: {axis} = {size} cannot be cut into {parts} equal parts; give "
+                         f"mesh.{mesh_axis} one of {fits}, or leave the axis in one piece with "
+                         f"--config.mesh.rules.{axis}={WHOLE}")

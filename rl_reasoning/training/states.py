@@ -1,0 +1,84 @@
+"""The hidden states that predict answer tokens, looked up in packed rows: no state is made or scored for padding."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rl_reasoning.models.decoder import DecoderConfig, Parameters, branch_mask, hidden_states
+from rl_reasoning.models.likelihood import BUDGET, SMALL
+from rl_reasoning.parallel import constrain, parts
+from rl_reasoning.parallel.rules import BATCH
+from rl_reasoning.training.batch import TrainBatch
+
+
+class Memory(NamedTuple):
+    """What bounds the memory of a forward and backward pass.
+
+    remat: see `models.remat`. logits: how many may exist at once on a device (`models.likelihood.token_logprobs`).
+    """
+
+    remat: str = "none"
+    logits: int = BUDGET
+
+
+class Spots(NamedTuple):
+    """Which states are wanted of a micro-batch.
+
+    rows, sources: where they lie in the packed rows of their shard. ids: what they predict. All [N, T], or [S, K] in a
+    list for each of S shards; `places` [S, N / S * T] then says which entry of the list an answer's token has.
+    """
+
+    rows: jax.Array
+    sources: jax.Array
+    ids: jax.Array
+    places: jax.Array | None
+
+    def per_answer(self, values: jax.Array, batch: TrainBatch) -> jax.Array:
+        """[N, T] values of answer tokens, 0 beyond lengths, from those of the spots."""
+        if self.places is None:
+            return values
+        found = jnp.take_along_axis(values, self.places, axis=1).reshape(batch.ids.shape)
+        return constrain(jnp.where(token_mask(batch), found, 0), BATCH)
+
+
+def token_mask(batch: TrainBatch) -> jax.Array:
+    """[N, T] bool: which tokens are an answer's; from lengths, since any id may be a real token."""
+    return jnp.arange(batch.ids.shape[-1]) < batch.lengths[..., None]
+
+
+def spots(config: DecoderConfig, batch: TrainBatch) -> Spots:
+    """Where a micro-batch's answer tokens are predicted; a list where that is shorter than N answers of T tokens."""
+    shards, size = parts(BATCH), batch.ids.size
+    room = batch.tokens.size // shards
+    rows = jnp.broadcast_to(batch.rows[:, None], batch.ids.shape)
+    if shards > 1:
+        rows = rows - (jnp.arange(len(rows)) // (len(rows) // shards) * (len(batch.tokens) // shards))[:, None]
+    whole = Spots(rows, batch.sources, batch.ids, None)
+    if room * shards >= size or size * config.vocabulary <= SMALL:
+        return whole
+    real = token_mask(batch).reshape(shards, -1)
+    chosen = jax.vmap(lambda mask: jnp.nonzero(mask, size=room, fill_value=0)[0])(real)
+    listed = [constrain(jnp.take_along_axis(x.reshape(shards, -1), chosen, axis=1), BATCH) for x in whole[:3]]
+    return Spots(*listed, places=jnp.maximum(jnp.cumsum(real, axis=1) - 1, 0))
+
+
+def states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, wanted: Spots, memory: Memory) -> jax.Array:
+    """[..., D]: the hidden states at some spots of one micro-batch."""
+    mask = branch_mask(batch.segments, batch.branches)
+    hidden, _ = hidden_states(config, decoder, batch.tokens, batch.positions, mask, remat=memory.remat)
+    shards = parts(BATCH)
+    if shards == 1:
+        return hidden[wanted.rows, wanted.sources]
+    # Each device has the rows of its own answers (`training.batch.pack`), so it looks them up alone.
+    shape = wanted.rows.shape
+    local = hidden.reshape(shards, -1, *hidden.shape[1:])
+    found = jax.vmap(lambda hidden, rows, sources: hidden[rows, sources])(
+        local, wanted.rows.reshape(shards, -1), wanted.sources.reshape(shards, -1))
+    return constrain(found.reshape(*shape, -1), BATCH)
+
+
+def predicting_states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, memory: Memory) -> jax.Array:
+    """[N, T, D]: the hidden state that predicts each answer token of one micro-batch."""
+    rows = jnp.broadcast_to(batch.rows[:, None], batch.ids.shape)
+    return states(config, decoder, batch, Spots(rows, batch.sources, batch.ids, None), memory)
