@@ -279,7 +279,7 @@ class Evaluation:
     bootstrap: int = setting(1000, low=1, doc="resamples of the problems for the 95 % interval")
     by: tuple[str, ...] = setting((), doc="facts of the problems, such as degree, for tables of accuracy by their "
                                   "values; level, subject and type have theirs where all problems have them")
-    traced: int = setting(4, low=0, doc="answers a problem whose tokens are kept with their log-probabilities")
+    traced: int = setting(4, low=0, doc="answers a problem whose tokens are kept, right ones and others")
     run: str = setting("", doc="modes evaluate and latent_search: the folder of the run whose policy is asked; empty "
                        "asks the base")
     step: int = setting(-1, low=-1, doc="which kept step of that run; 0 its base, -1 the last")

@@ -127,23 +127,30 @@ def _draw(policy: Policy, parameters: Parameters, verifier: Verifier, problems: 
 
 def _keep_tokens(policy: Policy, parameters: Parameters, reference: Parameters | None, settings: Evaluation,
                  rollouts: Rollouts, part: Part, records: list[dict[str, Any]]) -> None:
-    """Adds the tokens of the first few answers to a problem to their records: [[text, log-probability], ...], and
-    as a third number how it has changed from the reference, both at temperature 1."""
-    count = min(settings.traced, part.samples.stop) - part.samples.start
-    if count < 1:
-        return
+    """Adds the tokens of a few answers to a problem to their records: [[text, log-probability], ...], and as a third
+    number how it has changed from the reference, both at temperature 1."""
+    if part.samples.start or not settings.traced:
+        return  # a problem's answers may come in several parts; they are chosen from the first
+    chosen = np.stack([_traced(row, min(settings.traced, len(row))) for row in rollouts.rewards])
     changes = None
     if reference is not None:
-        changes = change_of_logprobs(policy, parameters, reference, rollouts, count)
-    for p in range(part.count):
-        for i in range(count):
+        changes = change_of_logprobs(policy, parameters, reference, rollouts, chosen)
+    for p, row in enumerate(chosen):
+        for place, i in enumerate(row):
             length = int(rollouts.completions.lengths[p, i])
             ids = rollouts.completions.ids[p, i, :length]
             columns = [[policy.decode(ids[at:], 1) for at in range(length)],
                        _rounded(rollouts.completions.logprobs[p, i, :length])]
             if changes is not None:
-                columns.append(_rounded(changes[p, i, :length]))
+                columns.append(_rounded(changes[p, place, :length]))
             records[p * len(part.samples) + i]["tokens"] = [list(row) for row in zip(*columns, strict=True)]
+
+
+def _traced(rewards: np.ndarray, count: int) -> np.ndarray:
+    """[count]: which answers to look at, half of them right where there are so many, the earliest of each kind."""
+    right, other = np.flatnonzero(rewards == 1), np.flatnonzero(rewards != 1)
+    rights = min(len(right), max(count // 2, count - len(other)))
+    return np.sort(np.concatenate([right[:rights], other[:count - rights]]))
 
 
 def _rounded(values: np.ndarray) -> list[float]:

@@ -16,23 +16,23 @@ _score = functools.cache(make_score)
 
 
 def change_of_logprobs(policy: Policy, parameters: Parameters, reference: Parameters, rollouts: Rollouts,
-                       count: int) -> np.ndarray:
-    """[P, count, T]: log-probability under `parameters` minus that under `reference`, both at temperature 1.
+                       chosen: np.ndarray) -> np.ndarray:
+    """[P, C, T]: log-probability under `parameters` minus that under `reference`, both at temperature 1.
 
-    Args: count: the first answers to each problem. What lies beyond an answer's length means nothing.
+    Args: chosen: [P, C], the numbers of the answers to each problem. What lies beyond an answer's length means nothing.
     """
     score = _score(policy.config, 1.0)
-    batches = [_batch(policy, rollouts, p, count) for p in range(len(rollouts.problems))]
+    batches = [_batch(policy, rollouts, p, row) for p, row in enumerate(chosen)]
     return np.stack([np.asarray(score({"policy": parameters}, batch).logp[0])
                      - np.asarray(score({"policy": reference}, batch).logp[0]) for batch in batches])
 
 
-def _batch(policy: Policy, rollouts: Rollouts, problem: int, count: int) -> TrainBatch:
-    """One problem with its first answers in one row."""
-    ids = rollouts.completions.ids[problem, :count]
+def _batch(policy: Policy, rollouts: Rollouts, problem: int, row: np.ndarray) -> TrainBatch:
+    """One problem with some of its answers in one row."""
+    ids, count = rollouts.completions.ids[problem, row], len(row)
     zeros = np.zeros(ids.shape, np.float32)
     answers = Answers(
         rollouts.prompts.ids[problem:problem + 1], rollouts.prompts.lengths[problem:problem + 1],
-        np.zeros(count, np.int32), ids, rollouts.completions.lengths[problem, :count],
+        np.zeros(count, np.int32), ids, rollouts.completions.lengths[problem, row],
         extras=dict.fromkeys(UNREAD, zeros) | {"rewards": zeros[:, 0]})
     return minibatches(answers, 1, 1, policy.prompt_tokens + count * ids.shape[1], order=None)[0]

@@ -1,17 +1,12 @@
-"""Pictures as SVG text, made to be placed inside an HTML page.
+"""The pictures of results and of training."""
 
-Colours are CSS variables with a fallback (`var(--ink, #1f2328)`), so a page can recolour them for a dark
-screen; text stays text. The same input gives the same bytes: no dates, no random ids. Each figure's ids
-carry the figure's name, so several can share a page. matplotlib is imported only when something is drawn.
-"""
-
-import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rl_reasoning.reporting.pictures import INK, MUTED, SERIES, Picture
 from rl_reasoning.reporting.results import Result, base_of, difference, final_of
 
 if TYPE_CHECKING:
@@ -21,40 +16,8 @@ if TYPE_CHECKING:
 # One curve: steps [n], values [n].
 Curve = tuple[np.ndarray, np.ndarray]
 
-INK, MUTED, GRID = "#1f2328", "#6a7079", "#d9dce0"
-# Okabe and Ito's colours that keep apart for every common kind of colour blindness; yellow is too pale.
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _LINES = ("-", "--", ":")
-_VARIABLES = {
-    INK: "--ink",
-    MUTED: "--muted",
-    GRID: "--grid",
-    **{color: f"--series-{number}" for number, color in enumerate(SERIES, start=1)},
-}
-_SETTINGS = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "rl_reasoning",
-    "font.family": "sans-serif",
-    "font.size": 9.0,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": MUTED,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "grid.color": GRID,
-    "axes.grid": True,
-    "grid.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "axes.axisbelow": True,
-    "axes.titlesize": 9.0,
-    "axes.titlelocation": "left",
-    "lines.linewidth": 1.8,
-}
 _POINTS_A_LINE = 240
 _LABEL_GAP = 11.0
 
@@ -72,7 +35,7 @@ def style(names: Sequence[str]) -> dict[str, dict[str, str]]:
     return styles
 
 
-def pass_at_k_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, str]]) -> str:
+def pass_at_k_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, str]]) -> Picture:
     """Pass@k in percent against k on a log2 axis, with shaded 95 % intervals: the base and each run's last result."""
     shown = [each for each in (base_of(results), *final_of(results)) if each is not None]
 
@@ -83,10 +46,10 @@ def pass_at_k_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str
             _band(axes, each.ks, mean, low, high, styles[each.name])
         _label_ends(axes, [(each.name, each.ks[-1], 100 * each.interval.mean[-1]) for each in shown], styles)
 
-    return _svg("pass-at-k", draw, (6.2, 4.0))
+    return Picture("pass-at-k", draw, (6.2, 4.0))
 
 
-def change_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, str]]) -> str | None:
+def change_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, str]]) -> Picture | None:
     """Each run's last Pass@k minus the base's, in points, with paired 95 % intervals; None without a base."""
     base = base_of(results)
     pairs = [(each, difference(each, base)) for each in final_of(results)] if base else []
@@ -102,10 +65,10 @@ def change_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, s
         ends = [(name, change.ks[-1], 100 * change.interval.mean[-1]) for name, change in changes]
         _label_ends(axes, [("Base", changes[0][1].ks[-1], 0.0), *ends], styles)
 
-    return _svg("change", draw, (6.2, 4.0))
+    return Picture("change", draw, (6.2, 4.0))
 
 
-def trade_off_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, str]]) -> str:
+def trade_off_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, str]]) -> Picture:
     """Pass@largest k against Pass@1 along training, in percent: one path a run from the base, a marker an evaluation.
 
     The cross at a path's end is that result's 95 % interval on both axes. With one or two runs the markers
@@ -129,7 +92,26 @@ def trade_off_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str
         ends = finals if base is None else [base, *finals]
         _label_ends(axes, [(each.name, 100 * each.at(low)[0], 100 * each.at(high)[0]) for each in ends], styles)
 
-    return _svg("trade-off", draw, (6.2, 4.4))
+    return Picture("trade-off", draw, (6.2, 4.4))
+
+
+def problems_figure(before: Result, after: Result, styles: Mapping[str, Mapping[str, str]]) -> Picture:
+    """Each problem's share of right answers under two policies, the mean over seeds: above the diagonal it gained."""
+
+    def draw(figure: "Figure") -> None:
+        axes = figure.subplots()
+        axes.set(xlabel=f"{before.name}: right in percent", ylabel=f"{after.name}: right in percent")
+        axes.plot([0, 100], [0, 100], **_line_style(styles["Base"]), linewidth=0.8)
+        x, y = (100 * each.per_problem[:, :, 0].mean(axis=0) for each in (before, after))
+        axes.plot(x, y, linestyle="none", marker="o", markersize=4, alpha=0.5, color=styles[after.name]["color"])
+        axes.set_aspect("equal")
+
+    return Picture("problems-" + slug(after.name), draw, (3.6, 3.6))
+
+
+def slug(text: str) -> str:
+    """A text as part of an id or of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
 def training_figure(
@@ -137,7 +119,7 @@ def training_figure(
     curves: Mapping[str, Sequence[Curve]],
     styles: Mapping[str, Mapping[str, str]],
     x_label: str = "RL step",
-) -> str:
+) -> Picture:
     """One metric against the step: faint lines are the seeds' values, the strong one their mean.
 
     Where the mean jitters from step to step, the strong line is its moving average.
@@ -157,7 +139,7 @@ def training_figure(
             axes.plot(steps, moving_average(values) if _jitters(values) else values, **_line_style(styles[name]))
         axes.margins(x=0.02)
 
-    return _svg("training-" + re.sub(r"[^a-z0-9]+", "-", f"{x_label} {metric}".lower()), draw, (3.6, 2.3))
+    return Picture("training-" + slug(f"{x_label} {metric}"), draw, (3.6, 2.3))
 
 
 def moving_average(values: np.ndarray) -> np.ndarray:
@@ -183,31 +165,6 @@ def spread(positions: Sequence[float], gap: float) -> np.ndarray:
         blocks.append((center, count))
     moved = np.concatenate([center + gap * (np.arange(count) - (count - 1) / 2) for center, count in blocks])
     return moved[np.argsort(order, kind="stable")]
-
-
-def _svg(name: str, draw: Any, size: tuple[float, float]) -> str:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_SETTINGS}):
-        # 72 dots an inch make a dot one point, the unit in which labels are placed.
-        figure = Figure(figsize=size, dpi=72, layout="constrained")
-        draw(figure)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _embeddable(buffer.getvalue(), name)
-
-
-def _embeddable(svg: str, name: str) -> str:
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", svg, count=1)
-    svg = re.sub(r'\b(?:d|x|y|transform)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), svg)
-    svg = svg.replace("'DejaVu Sans', ", "")
-    for color, variable in _VARIABLES.items():
-        svg = svg.replace(color, f"var({variable}, {color})")
-    return svg.strip()
 
 
 def _axes_over_k(figure: "Figure", label: str, ks: Sequence[int]) -> "Axes":

@@ -45,6 +45,7 @@ METRICS: dict[str, str] = {
     "loss/supervised": "Mean negative log-likelihood of next tokens in nats: of the example answers in the warm start, "
     "of fully right answers in the joint term.",
     "loss/kl": "The penalty for leaving the reference policy, before its weight.",
+    "tokens_per_second": "Tokens that the rollout of the step drew in a second of wall time.",
 }
 
 EVALUATION: dict[str, str] = {

@@ -1,5 +1,7 @@
-"""Pieces of an HTML page that loads nothing, runs nothing and trusts no text."""
+"""Pieces of an HTML page that loads nothing, runs at most one script of its own and trusts no text."""
 
+import base64
+import hashlib
 import html
 from collections.abc import Sequence
 
@@ -46,12 +48,21 @@ details { margin: .5rem 0; } summary { cursor: pointer; font-weight: 600; }
   background: var(--card); border-left: 4px solid var(--mark, var(--grid)); }
 pre { margin: .3rem 0; white-space: pre-wrap;
   overflow-wrap: anywhere; max-height: 24rem; overflow-y: auto; font-size: .85rem; }
+.controls { display: flex; flex-wrap: wrap; gap: .5rem 1rem; align-items: center; max-width: none; }
+select, button { font: inherit; color: inherit; background: var(--card); border: 1px solid var(--grid);
+  border-radius: 4px; padding: .25rem .5rem; max-width: 100%; }
+.policies { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr)); gap: 0 1.2rem; }
+.policy { min-width: 0; } .policy h3 { margin-bottom: 0; } .policy .note { margin: 0; }
+.token { border-radius: 2px; padding: .05em 0; } .prompt { font-weight: 600; }
 dt { font-weight: 600; margin-top: .5rem; } dd { margin: 0 0 0 1rem; max-width: 60rem; }
 code { overflow-wrap: anywhere; }
-@media (max-width: 40rem) { body { font-size: 15px; } th, td { padding: .25rem .4rem; } }
-@media print { details > * { display: block; } .scroll { overflow: visible; } }
+@media (max-width: 40rem) { body { font-size: 15px; } th, td { padding: .25rem .4rem; }
+  .panels { grid-template-columns: repeat(auto-fill, minmax(min(46%, 17rem), 1fr)); gap: .4rem; } }
+@media print { :root { color-scheme: light; } details > * { display: block; } .scroll { overflow: visible; }
+  .controls button { display: none; } pre { max-height: none; } .sample, figure { break-inside: avoid; }
+  .token { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
-# Should text ever get past the escaping, this keeps a browser from loading or running anything.
+# Should text ever get past the escaping, this keeps a browser from loading anything, and from running what is not ours.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
@@ -61,21 +72,24 @@ def text(value: object) -> str:
     return html.escape(shown)
 
 
-def page(title: str, body: Sequence[str]) -> str:
-    """A whole document. `title` is escaped here; `body` is HTML."""
+def page(title: str, body: Sequence[str], script: str = "") -> str:
+    """A whole document. `title` is escaped here; `body` is HTML; `script` is the only one that may run."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"{_POLICY}; script-src 'sha256-{digest}'" if script else _POLICY
     return "\n".join(
         [
             "<!DOCTYPE html>",
             '<html lang="en">',
             "<head>",
             '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">',
+            f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{text(title)}</title>",
             f"<style>{_STYLE}</style>",
             "</head>",
             "<body>",
             *body,
+            *([f"<script>{script}</script>"] if script else []),
             "</body>",
             "</html>",
             "",

@@ -10,7 +10,7 @@ from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.reporting.table import mean_cell, percent, row_name
 from rl_reasoning.types import Outcome
 
-_COLORS = {
+COLORS = {
     Outcome.RIGHT: "var(--series-3)",
     Outcome.PARTIAL: "var(--series-6)",
     Outcome.WRONG: "var(--muted)",
@@ -28,7 +28,7 @@ def outcome_section(results: Sequence[Result]) -> str:
     counted = [(each, counts) for each, counts in counted if counts]
     if not counted:
         return ""
-    present = [outcome for outcome in _COLORS if any(counts[outcome] for _, counts in counted)]
+    present = [outcome for outcome in COLORS if any(counts[outcome] for _, counts in counted)]
     rows = []
     for each, counts in counted:
         cells = [
@@ -36,7 +36,7 @@ def outcome_section(results: Sequence[Result]) -> str:
         ]
         means = [mean_cell(each, "entropy", ".3f"), mean_cell(each, "length", ".1f")]
         rows.append([text(row_name(each)), *cells, _bar(counts, present), *means])
-    boxes = [f'<i class="box" style="background: {_COLORS[outcome]}"></i>{outcome}' for outcome in present]
+    boxes = [f'<i class="box" style="background: {COLORS[outcome]}"></i>{outcome}' for outcome in present]
     return f"<h2>Held-out answers</h2>{table(['outcome', *boxes, '', 'entropy', 'tokens'], rows)}"
 
 
@@ -58,10 +58,10 @@ def sample_section(folders: Sequence[RunFolder], names: Sequence[str], count: in
 
 def choose(samples: Sequence[Mapping[str, Any]], count: int) -> list[Mapping[str, Any]]:
     """At most `count` samples, about as many of each outcome as of the others, evenly spaced over the file."""
-    by_outcome = {outcome: [each for each in samples if each["outcome"] == outcome] for outcome in _COLORS}
-    quotas = dict.fromkeys(_COLORS, 0)
+    by_outcome = {outcome: [each for each in samples if each["outcome"] == outcome] for outcome in COLORS}
+    quotas = dict.fromkeys(COLORS, 0)
     while sum(quotas.values()) < min(count, len(samples)):
-        open_ones = [outcome for outcome in _COLORS if quotas[outcome] < len(by_outcome[outcome])]
+        open_ones = [outcome for outcome in COLORS if quotas[outcome] < len(by_outcome[outcome])]
         quotas[min(open_ones, key=quotas.__getitem__)] += 1
     return [
         found[(2 * place + 1) * len(found) // (2 * quotas[outcome])]
@@ -80,7 +80,7 @@ def _outcomes(each: Result) -> collections.Counter:
 def _bar(counts: Mapping[str, int], present: Sequence[Outcome]) -> str:
     total = sum(counts.values())
     parts = [
-        f'<i style="width: {100 * counts[outcome] / total:.2f}%; background: {_COLORS[outcome]}"></i>'
+        f'<i style="width: {100 * counts[outcome] / total:.2f}%; background: {COLORS[outcome]}"></i>'
         for outcome in present
     ]
     return f'<span class="bar">{"".join(parts)}</span>'
@@ -91,7 +91,7 @@ def _sample(sample: Mapping[str, Any]) -> str:
     if sample.get("logprob") is not None:
         facts.append(f"log-probability {sample['logprob']:.2f}")
     read = "nothing" if sample["answer"] is None else sample["answer"]
-    color = _COLORS[Outcome(sample["outcome"])]
+    color = COLORS[Outcome(sample["outcome"])]
     return (
         f'<div class="sample" style="--mark: {color}"><strong>{text(sample["outcome"])}</strong>: '
         f"{text(sample['reason'])}<pre>{text(_cut(sample['prompt']))}</pre><pre>{text(_cut(sample['text']))}</pre>"

@@ -55,7 +55,13 @@ def _turned(rows: list[list[str]]) -> list[list[str]]:
 
 
 def detail_table(results: Sequence[Result]) -> str:
-    """What else an evaluation says of its answers: avg@n, majority votes, distinct answers, solved problems, lengths.
+    """What else an evaluation says of its answers, see `detail_rows`."""
+    title = "Of all n answers (percent with 95 % intervals over problems; solved: with a right answer)"
+    return f"{title}\n{plain(detail_rows(results))}\n"
+
+
+def detail_rows(results: Sequence[Result]) -> list[list[str]]:
+    """A head and a row a result: avg@n, majority votes, distinct answers, solved problems, lengths.
 
     maj@n: the commonest answer of all n is right. solved: problems with at least one right answer.
     """
@@ -68,8 +74,7 @@ def detail_table(results: Sequence[Result]) -> str:
                      _mean([record.get("solved") for record in records], ".1f") + f" of {records[0]['problems']}",
                      *(_mean([stop[kind]["mean"] for stop in stops if kind in stop], ".1f")
                        for kind in ("eos", "length"))])
-    title = "Of all n answers (percent with 95 % intervals over problems; solved: with a right answer)"
-    return f"{title}\n{plain(rows)}\n"
+    return rows
 
 
 def _majority_cell(records: Sequence[Mapping[str, Any]]) -> str:

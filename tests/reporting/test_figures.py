@@ -27,12 +27,12 @@ def drawn(results):
 def every_figure(results):
     styles = figures.style([each.name for each in results])
     curves = {"PSR": [(np.arange(1, 11), np.linspace(0.1, 0.4, 10))]}
-    return [
+    return [picture.embedded() for picture in (
         figures.pass_at_k_figure(results, styles),
         figures.change_figure(results, styles),
         figures.trade_off_figure(results, styles),
         figures.training_figure("reward/mean", curves, styles),
-    ]
+    )]
 
 
 def test_figures_are_the_same_bytes_each_time(results, drawn):
@@ -127,3 +127,12 @@ def test_spread_always_leaves_the_gap():
     assert np.diff(np.sort(moved)).min() > 0.2 - 1e-12
     np.testing.assert_array_equal(np.argsort(moved), np.argsort(positions))
     assert moved.mean() == pytest.approx(positions.mean(), abs=0.2)
+
+
+def test_pictures_are_files_too(results, tmp_path):
+    picture = figures.pass_at_k_figure(results, figures.style([each.name for each in results]))
+    svg, png = picture.save(tmp_path)
+    assert ElementTree.fromstring(svg.read_text()).tag.endswith("svg")
+    content = png.read_bytes()
+    assert content.startswith(b"\x89PNG")
+    assert picture.save(tmp_path)[1].read_bytes() == content

@@ -1,6 +1,9 @@
 """The report: whole, self-contained, safe with any text, honest about what it does not know."""
 
+import base64
+import hashlib
 import html.parser
+import json
 import pathlib
 import re
 import subprocess
@@ -58,7 +61,13 @@ def plain(make_run_in, tmp_path_factory):
 def assert_self_contained(source):
     outline = Outline(source)
     assert outline.open == []
-    assert not {"script", "img", "link", "iframe", "object", "embed", "base", "form"} & set(outline.tags)
+    assert not {"img", "link", "iframe", "object", "embed", "base", "form"} & set(outline.tags)
+    blocks = re.findall(r"<script([^>]*)>(.*?)</script>", source, re.DOTALL)
+    assert outline.tags.count("script") == len(blocks)
+    assert [attributes for attributes, _ in blocks] in ([], [' type="application/json" id="answers"', ""])
+    for _, content in blocks[1:]:
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"script-src 'sha256-{digest}'" in source, "the page lets its own script run and no other"
     for name, value in outline.attributes:
         assert not name.startswith("on")
         assert name not in {"src", "srcset", "href", "action"}
@@ -114,7 +123,10 @@ def test_same_folders_same_bytes(written, make_run):
 def test_text_of_a_model_stays_text(written, make_run):
     source = written(make_run(text=ATTACK))
     assert_self_contained(source.replace("https://example.com/x", ""))
-    assert "<script" not in source
+    data = json.loads(re.search(r'id="answers">(.*?)</script>', source, re.DOTALL)[1])
+    assert any(answer["text"] == ATTACK for row in data["problems"] for policy in row["policies"]
+               for answer in policy["answers"]), "the browser gets the text as it was, and writes text nodes only"
+    assert source.count("<script") == 2
     assert "&lt;script&gt;alert(" in source
     assert "\x00" not in source
     assert "\u202e" not in source
@@ -126,7 +138,7 @@ def test_settings_stay_text(written, make_run):
 
 
 def test_the_page_forbids_loading_and_running(plain):
-    assert "default-src 'none'; style-src 'unsafe-inline'" in plain
+    assert "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-" in plain
 
 
 def test_a_run_without_evaluations_still_has_a_report(written, make_run):
@@ -209,3 +221,21 @@ def test_t58_importing_the_reports_loads_no_framework():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root, timeout=60
     )
     assert not {"jax", "matplotlib", "tensorboardX", "flax"} & set(loaded.stdout.split())
+
+
+def test_gained_and_lost_problems_are_counted(make_run, written):
+    """The base solves 1 to 5 of 6; the run loses the easiest of these and gains problem 0."""
+    folder = make_run(evaluations={10: (2, 0, 3, 4, 5, 8)})
+    for record in folder.evaluations():
+        folder.write_summary(record | {"ids": [f"problem-{i}" for i in range(6)]},
+                             [f"problem-{i}" for i in range(6)])
+    source = written(folder)
+    assert "<td>Base → W-REINFORCE, step 10</td><td>5</td><td>5</td><td>1</td><td>1</td>" in source
+    assert "gained by W-REINFORCE</dt><dd>problem-0 (0 → 2)</dd>" in source
+    assert "lost by W-REINFORCE</dt><dd>problem-1 (1 → 0)</dd>" in source
+
+
+def test_speed_is_a_training_curve(make_run, written):
+    folder = make_run()
+    folder.append_timings(11, "rl", {"tokens_per_second": 39000.0})
+    assert 'aria-label="tokens_per_second by step"' in written(folder)
