@@ -36,6 +36,9 @@ from rl_reasoning.types import Problem
 USUAL_FACTS = ("level", "subject", "type")
 
 
+First = Callable[[Layout | None], Parameters]  # makes a run's first parameters, on these devices
+
+
 @dataclasses.dataclass(frozen=True)
 class Lab:
     """What stays the same through a run.
@@ -90,8 +93,8 @@ def build(experiment: Experiment) -> Lab:
         verifier = make_verifier(task, experiment.verifier)
     except (ValueError, FileNotFoundError, ImportError, PoolError, SandboxError) as error:
         raise ConfigError(str(error)) from error
-    return Lab(experiment, task, Policy(config, tokenizer, room, layout=layout), verifier, train, held_out, first,
-               data)
+    return Lab(experiment, task, Policy(config, tokenizer, room, layout=layout), verifier, train, held_out,
+               functools.partial(first, layout), data)
 
 
 def _with_facts(experiment: Experiment, problems: Sequence[Problem]) -> Experiment:
@@ -142,7 +145,7 @@ def make_verifier(task: Task, settings: VerifierSettings) -> Verifier:
     return VerifierPool(task, settings, facts)
 
 
-def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer, Callable[[], Parameters]]:
+def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer, First]:
     """The decoder, its tokenizer, and what makes its first parameters, which have no adapters yet."""
     settings, warm_start = experiment.model, experiment.warm_start
     if settings.source != "random":
@@ -157,10 +160,10 @@ def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer
     tokenizer = task.tokenizer()
     config = _typed(settings, _sizes(settings, tokenizer.vocabulary_size))
     key = keys.derive(experiment.seed, keys.Role.INITIALIZE, 0)
-    return config, tokenizer, lambda: decoder.initialize(config.plain(), key)
+    return config, tokenizer, lambda layout: decoder.initialize(config.plain(), key)
 
 
-def _pretrained(experiment: Experiment) -> tuple[DecoderConfig, Tokenizer, Callable[[], Parameters]]:
+def _pretrained(experiment: Experiment) -> tuple[DecoderConfig, Tokenizer, First]:
     from rl_reasoning.models import gguf, hf, hf_config, pretrained
     from rl_reasoning.tokenizers.byte_bpe import ByteBPE
     from rl_reasoning.tokenizers.folder import read_tokenizer
@@ -181,10 +184,13 @@ def _pretrained(experiment: Experiment) -> tuple[DecoderConfig, Tokenizer, Calla
     return config, tokenizer, functools.partial(_weights, read, path, first)
 
 
-def _weights(read: Callable[[Path, DecoderConfig], Parameters], path: Path, config: DecoderConfig) -> Parameters:
-    """The parameters of a model file or folder. Raises ConfigError when it is damaged or not what it says."""
+def _weights(read: Callable[..., Parameters], path: Path, config: DecoderConfig, layout: Layout | None) -> Parameters:
+    """The parameters of a model file or folder, each on its devices before the next is read.
+
+    Raises ConfigError when the file is damaged or not what it says.
+    """
     try:
-        return read(path, config)
+        return read(path, config, layout and layout.place_one)
     except (ValueError, OSError, ImportError) as error:
         raise ConfigError(str(error)) from error
 

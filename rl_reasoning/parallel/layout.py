@@ -52,9 +52,16 @@ class Layout:
         """
         def one(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
             names = [str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path]
-            return NamedSharding(self.mesh, spec(axes_of(names, leaf.ndim), self.rules, ".".join(names)))
+            return self._parameter(names, leaf.ndim)
 
         return jax.tree_util.tree_map_with_path(one, tree)
+
+    def place_one(self, path: Sequence[str], array: Any) -> jax.Array:
+        """One parameter on the mesh, by the names that lead to it: what `place` does with a whole tree."""
+        return jax.device_put(array, self._parameter(path, array.ndim))
+
+    def _parameter(self, path: Sequence[str], rank: int) -> NamedSharding:
+        return NamedSharding(self.mesh, spec(axes_of(path, rank), self.rules, ".".join(path)))
 
     def rows(self, axis: int = 0) -> NamedSharding:
         """The rows of a batch, on this axis of its arrays, split over the devices."""

@@ -47,6 +47,17 @@ def export_script():
     return module
 
 
+@pytest.mark.parametrize("held", ["float32", "int8"])
+def test_a_folders_weights_go_straight_to_their_devices(tmp_path, folder, held):
+    lab = build(smoke(folder, f"--config.workdir={tmp_path}", "--config.mesh.fsdp=2", "--config.mesh.tensor=2",
+                      f"--config.model.precision.parameters={held}"))
+    placed = lab.first()
+    jax.tree.map(lambda leaf, sharding: np.testing.assert_equal(leaf.sharding, sharding), placed,
+                 lab.layout.parameters(placed))
+    assert len(placed["layers"]["mlp"]["up"]["kernel"].sharding.device_set) == 4
+    jax.tree.map(np.testing.assert_array_equal, placed, hf.read_parameters(folder, lab.policy.config))
+
+
 def test_a_folder_is_trained_and_comes_out_as_a_folder(tmp_path, folder, capsys):
     assert run_experiment(smoke(folder, f"--config.workdir={tmp_path}")) == 0
     said = capsys.readouterr().err
