@@ -4,8 +4,9 @@
     python scripts/soak.py --steps=60 --kills=3    # a minute
 
 Runs tiny experiments once without any disturbance, watching its memory, file descriptors, threads and compiled
-programs, and once with kills at random moments: most with SIGKILL, some with SIGTERM, some while it starts. Then both
-must have the same metrics, answers and parameters, byte for byte. Exit code 0 says so.
+programs, and once with kills at random moments: most with SIGKILL, some with SIGTERM, some while it starts, each
+process with another hash seed, time zone and locale. Then both must have the same metrics, answers and parameters,
+byte for byte. Exit code 0 says so.
 """
 
 import argparse
@@ -39,15 +40,21 @@ class Usage:
     programs: int
 
 
-def start(work: pathlib.Path, steps: int) -> subprocess.Popen:
-    """The experiment in a process of its own, going on with what `work` holds."""
+def start(work: pathlib.Path, steps: int, **environment: str) -> subprocess.Popen:
+    """The experiment in a process of its own, in folder `work`, going on with what that holds."""
     settings = SETTINGS | {"rl.steps": steps, "workdir": work}
     command = [sys.executable, str(ROOT / "experiments" / "run.py"), f"--config={CONFIG}:smoke",
                *(f"--config.{name}={value}" for name, value in settings.items())]
     environment = {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", **os.environ,
-                   "PYTHONPATH": str(ROOT)}
+                   "PYTHONPATH": str(ROOT), **environment}
     with (work / "log.txt").open("ab") as log:
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        return subprocess.Popen(command, cwd=work, env=environment, stdout=log, stderr=log)
+
+
+def elsewhere(rng: random.Random) -> dict[str, str]:
+    """What a process finds on another machine, and must not depend on: hash seed, time zone, locale."""
+    return {"PYTHONHASHSEED": str(rng.randrange(1000)), "TZ": rng.choice(["UTC", "Asia/Tokyo", "America/Lima"]),
+            "LC_ALL": rng.choice(["C", "C.UTF-8", "POSIX"])}
 
 
 def undisturbed(work: pathlib.Path, steps: int, cache: pathlib.Path) -> list[Usage]:
@@ -76,7 +83,7 @@ def disturbed(work: pathlib.Path, steps: int, kills: int, rng: random.Random) ->
     """Runs to the end through `kills` kills; returns how many there were of each kind."""
     counts = {"while starting": 0, "SIGKILL": 0, "SIGTERM": 0}
     for _ in range(kills):
-        process, before, kind = start(work, steps), done(work), kind_of_kill(rng)
+        process, before, kind = start(work, steps, **elsewhere(rng)), done(work), kind_of_kill(rng)
         if kind == "while starting":
             wanted, deadline = steps, time.monotonic() + rng.uniform(0, 5)
         else:
