@@ -58,11 +58,17 @@ class Killed(BaseException):
 
 
 def run(path, settings=AT_THE_END, *, used=None, made_of=None, stops=None, look=None):
-    """What `loop.experiment` does with a folder: a run, or the rest of one. Returns the last state's arrays."""
-    used, folder = used or trainer(), RunFolder(path)
-    with MetricWriter(folder) as writer, Keeper(folder, settings, made_of or prints(), used.batches) as kept:
-        reinforce.reinforce(used, first(), writer, kept, stops or Stops(30), look or (lambda *_: None))
+    """A run, or the rest of one. Returns the last state."""
+    go_on(path, settings, used=used, made_of=made_of, stops=stops, look=look)
     return final(path)
+
+
+def go_on(path, settings=AT_THE_END, *, used=None, made_of=None, stops=None, look=None):
+    """What `loop.experiment` does with a folder."""
+    used, folder, policy = used or trainer(), RunFolder(path), first()
+    policy = used.lab.layout.place(policy) if used.lab.layout else policy
+    with MetricWriter(folder) as writer, Keeper(folder, settings, made_of or prints(), used.batches) as kept:
+        reinforce.reinforce(used, policy, writer, kept, stops or Stops(30), look or (lambda *_: None))
 
 
 def final(path):
@@ -427,11 +433,11 @@ def test_t7_a_run_on_eight_devices_goes_on_on_four_and_on_one(tmp_path, capsys):
 
     def until(step, path, count):
         if step == STEPS:
-            run(path, used=used(count))
+            go_on(path, used=used(count))
             return
         with Stops(30) as stops, pytest.raises(Stopped):
-            run(path, stops=stops, used=used(count),
-                look=lambda done, *_: os.kill(os.getpid(), signal.SIGTERM) if done == step else None)
+            go_on(path, stops=stops, used=used(count),
+                  look=lambda done, *_: os.kill(os.getpid(), signal.SIGTERM) if done == step else None)
 
     until(STEPS, tmp_path / "one", 1)
     for step, count in ((2, 8), (4, 4), (STEPS, 1)):
