@@ -21,8 +21,8 @@ from rl_reasoning.tokenizers import Tokenizer
 from rl_reasoning.training import manifest
 from rl_reasoning.types import Problem
 
-# Settings that change nothing of what a run computes.
-FREE = ("workdir", "resume", "resume_changed", "checkpoint", "watch")
+# Settings that change nothing of what a run computes; another mesh adds up in another order.
+FREE = ("workdir", "resume", "resume_changed", "checkpoint", "watch", "mesh")
 COMPUTING = ("jax", "jaxlib", "numpy", "optax")
 
 

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from rl_reasoning.config import Checkpoint
 from rl_reasoning.data import Stream
 from rl_reasoning.edge import ConfigError
@@ -81,6 +79,9 @@ class Keeper:
                 say(f"the checkpoint of step {step} is damaged and now called {aside.name}: {error}")
                 continue
             say(f"goes on after step {step}, from {path}")
+            if record["devices"] != state.devices(begun):
+                say(f"saved on {record['devices']} device(s), goes on with {state.devices(begun)}: the problems stay "
+                    "the same, and sums may differ in their last digits")
             self._folder.rewind("rl", step)
             self._saved = step
             return current
@@ -113,7 +114,7 @@ class Keeper:
         """
         arrays = checkpoints.on_host(state.arrays(current))
         record = {"step": current.step, "state": state.facts(current, self._stream), "made_of": self._prints,
-                  "reward": sum(self._rewards) / max(1, len(self._rewards)), "devices": jax.device_count()}
+                  "reward": sum(self._rewards) / max(1, len(self._rewards)), "devices": state.devices(current)}
         self._rewards = []
         self._under_way = self._writer.submit(self._write, current.step, arrays, record)
         if wait:
@@ -148,9 +149,6 @@ class Keeper:
 
     def _require_unchanged(self, record: Mapping[str, Any], changed: bool) -> None:
         found = fingerprints.changes(record["made_of"], self._prints)
-        if record["devices"] != jax.device_count():
-            say(f"saved on {record['devices']} devices, goes on with {jax.device_count()}: the problems stay the same, "
-                "and sums may differ in their last digits")
         if not found:
             return
         if not changed:

@@ -43,6 +43,11 @@ def facts(state: LoopState, stream: Stream) -> dict[str, Any]:
             "kl_coefficient": state.kl_coefficient, "streaks": dict(state.streaks)}
 
 
+def devices(state: LoopState) -> int:
+    """On how many devices the parameters lie."""
+    return len(jax.tree.leaves(state.train.parameters)[0].sharding.device_set)
+
+
 def restored(begun: LoopState, kept: Mapping[str, Any], said: Mapping[str, Any], stream: Stream) -> LoopState:
     """The state of a checkpoint, each array on the devices where `begun` has it, however many had it when saved.
 

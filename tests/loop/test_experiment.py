@@ -22,6 +22,8 @@ from rl_reasoning.reporting.glossary import METRICS
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.training import checkpoints
 
+CANARY, SECRETS = "canary-5d41402abc4b2a76", ("HF_TOKEN", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY")
+
 
 def smoke(workdir, **changes):
     return dataclasses.replace(read_experiment(countdown.get_config("smoke")), workdir=str(workdir), **changes)
@@ -30,7 +32,10 @@ def smoke(workdir, **changes):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs")
-    assert run_experiment(smoke(workdir)) == 0
+    with pytest.MonkeyPatch.context() as patched:
+        for name in SECRETS:
+            patched.setenv(name, CANARY)
+        assert run_experiment(smoke(workdir)) == 0
     return workdir / "countdown-smoke-w_reinforce-seed0"
 
 
@@ -45,6 +50,14 @@ def test_the_run_folder_holds_what_people_look_for(finished):
     assert folder.config()["config"]["rl"]["steps"] == 3
     for metric in ("reward/mean", "policy/entropy", "optimizer/gradient_norm", "mismatch/max", "groups/mixed"):
         assert np.isfinite([line[metric] for line in folder.metrics("rl")]).all()
+
+
+def test_t60_what_the_environment_hides_is_nowhere(finished):
+    """Tokens and passwords are not in settings, metrics, events, answers, checkpoints, reports or compiled programs."""
+    files = [path for path in finished.parent.rglob("*") if path.is_file()]
+    assert {"config.json", "metrics.jsonl", "record.json", "report.html", "status.json"} <= {
+        path.name for path in files}
+    assert not [path for path in files if CANARY.encode() in path.read_bytes()]
 
 
 def test_the_glossary_explains_every_metric(finished):

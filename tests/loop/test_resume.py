@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from two_arms import make_lab
 
-from rl_reasoning.config import Checkpoint, Watch
+from rl_reasoning.config import Checkpoint, Mesh, Watch
 from rl_reasoning.edge import ConfigError
 from rl_reasoning.loop import collect, keeper, reinforce, state
 from rl_reasoning.loop.fingerprints import fingerprints
@@ -24,6 +24,7 @@ from rl_reasoning.loop.keeper import Keeper
 from rl_reasoning.loop.reinforce import begin, make_trainer
 from rl_reasoning.loop.stops import Stopped, Stops
 from rl_reasoning.loop.watch import Diverged, TrainingFailed
+from rl_reasoning.parallel import make_layout
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.reporting.writers import MetricWriter
 from rl_reasoning.training import checkpoints, manifest
@@ -57,11 +58,17 @@ class Killed(BaseException):
 
 
 def run(path, settings=AT_THE_END, *, used=None, made_of=None, stops=None, look=None):
-    """What `loop.experiment` does with a folder: a run, or the rest of one. Returns the last state's arrays."""
-    used, folder = used or trainer(), RunFolder(path)
-    with MetricWriter(folder) as writer, Keeper(folder, settings, made_of or prints(), used.batches) as kept:
-        reinforce.reinforce(used, first(), writer, kept, stops or Stops(30), look or (lambda *_: None))
+    """A run, or the rest of one. Returns the last state."""
+    go_on(path, settings, used=used, made_of=made_of, stops=stops, look=look)
     return final(path)
+
+
+def go_on(path, settings=AT_THE_END, *, used=None, made_of=None, stops=None, look=None):
+    """What `loop.experiment` does with a folder."""
+    used, folder, policy = used or trainer(), RunFolder(path), first()
+    policy = used.lab.layout.place(policy) if used.lab.layout else policy
+    with MetricWriter(folder) as writer, Keeper(folder, settings, made_of or prints(), used.batches) as kept:
+        reinforce.reinforce(used, policy, writer, kept, stops or Stops(30), look or (lambda *_: None))
 
 
 def final(path):
@@ -394,26 +401,55 @@ def test_retention_keeps_the_last_ones_and_the_best(tmp_path):
     assert kept == [STEPS] if rewards[-1] > rewards[best - 1] else kept == [best, STEPS]
 
 
-def test_t7_the_problems_do_not_depend_on_the_number_of_devices(whole, tmp_path):
-    """8 -> 4 -> 1: the state is saved as whole arrays, and each part of the run has it on other devices."""
-    def spread(count):
-        mesh = jax.make_mesh((count,), ("data",), devices=jax.devices()[:count])
-        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+def test_t7_every_array_goes_to_any_number_of_devices(whole, tmp_path):
+    """8 -> 4 -> 1: the state is saved as whole arrays, and is put where the run that goes on has it."""
+    def placed(count):
+        devices = jax.devices()[:count]
+        spread = jax.sharding.NamedSharding(jax.make_mesh((count,), ("data",), devices=devices),
+                                            jax.sharding.PartitionSpec())
+        begun = begin(trainer(), first())
+        return begun._replace(train=begun.train._replace(parameters=jax.device_put(begun.train.parameters, spread)))
 
     stopped_at(tmp_path, 2)
-    begun = begin(trainer(), first())
     path = checkpoints.step_path(tmp_path / "checkpoints", 2)
-    drawn, arrays, facts = [], checkpoints.restore(path, state.arrays(begun)), manifest.read(path)["state"]
+    arrays, facts = checkpoints.restore(path, state.arrays(placed(1))), manifest.read(path)["state"]
     for count in (8, 4, 1):
-        placed = begun._replace(train=begun.train._replace(parameters=jax.device_put(
-            begun.train.parameters, spread(count))))
-        again = state.restored(placed, arrays, facts, trainer().batches)
-        assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(again.train.parameters)} == {count}
+        again = state.restored(placed(count), arrays, facts, trainer().batches)
+        assert state.devices(again) == count
+        assert again.drawn == facts["stream"]["next"]
         saved = checkpoints.on_host(state.arrays(again))
         arrays = jax.tree.unflatten(jax.tree.structure(arrays), saved.values())
-        drawn.append(again.drawn)
-    assert len(set(drawn)) == 1
     assert run(tmp_path) == whole[0]
+
+
+@pytest.mark.slow
+def test_t7_a_run_on_eight_devices_goes_on_on_four_and_on_one(tmp_path, capsys):
+    """The trainer's own meshes: the same problems at every step, and the same loss within 1e-5."""
+    def used(count):
+        lab = make_lab(0, algorithm="grpo", steps=STEPS, prompts=8, samples=4, minibatches=1)
+        mesh = Mesh(data=count // 2 or 1, fsdp=min(2, count))
+        layout = make_layout(mesh, lab.policy.config.sizes)
+        return make_trainer(dataclasses.replace(lab, policy=dataclasses.replace(lab.policy, layout=layout)), "grpo")
+
+    def until(step, path, count):
+        if step == STEPS:
+            go_on(path, used=used(count))
+            return
+        with Stops(30) as stops, pytest.raises(Stopped):
+            go_on(path, stops=stops, used=used(count),
+                  look=lambda done, *_: os.kill(os.getpid(), signal.SIGTERM) if done == step else None)
+
+    until(STEPS, tmp_path / "one", 1)
+    for step, count in ((2, 8), (4, 4), (STEPS, 1)):
+        until(step, tmp_path / "many", count)
+    assert "saved on 8 device(s), goes on with 4" in capsys.readouterr().err
+    rows = [RunFolder(tmp_path / name).metrics("rl") for name in ("one", "many")]
+    for one, many in zip(*rows, strict=True):
+        assert one["reward/mean"] == many["reward/mean"]  # the same problems, and the same answers to them
+        assert one["loss/policy"] == pytest.approx(many["loss/policy"], abs=1e-5)
+    facts = [manifest.read(tmp_path / name / "checkpoints" / f"step_{STEPS:04d}")["state"]["stream"]
+             for name in ("one", "many")]
+    assert facts[0] == facts[1]
 
 
 def test_a_run_of_fewer_steps_than_are_done_is_refused(tmp_path):
