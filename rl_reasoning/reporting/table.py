@@ -18,7 +18,7 @@ def evaluation_table(results: Sequence[Result], markdown: bool = False) -> str:
     """
     means = _means_table(results)
     intervals = _intervals_table(results)
-    lay_out = _markdown if markdown else plain
+    lay_out = markdown_table if markdown else plain
     titles = [
         f"Pass@k, mean over {_problems(results)} in percent",
         "95 % intervals, and the change from the base in points (unclear: its interval contains zero)",
@@ -204,7 +204,8 @@ def plain(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:]])
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """The same rows as a table of Markdown."""
     head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     ruler = [":--", *["--:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ruler, *body])
