@@ -75,8 +75,8 @@ class Tally:
         Returns:
           {"problems", "samples", "ids": [P], "right": [P], "total": [P], "unscorable_problems",
           "pass_at_k": {"1": [mean, low, high], ...}, "maj_at_k": the same, "solved": problems with a right answer,
-          "distinct_answers": mean over problems, "entropy", "length", "lengths": by stop reason, "format",
-          "accuracy_given_format", "truncated", "unscorable"}.
+          "distinct_answers": mean over problems, "problem_entropy": [P], "entropy", "length", "lengths": by stop
+          reason, "format", "accuracy_given_format", "truncated", "unscorable"}.
 
         Raises:
           NothingToSummarize: see there.
@@ -95,7 +95,16 @@ class Tally:
             "distinct_answers": float(np.mean([len({each.answer for each in row} - {None})
                                                for row in self._answers.values()])),
             **_averages([each for row in self._answers.values() for each in row]),
+            **self._entropies(),
         }
+
+    def _entropies(self) -> dict[str, list[float]]:
+        """Mean surprise of a token of each problem's answers, where the records hold what it takes."""
+        rows = self._answers.values()
+        if any(each.length is None or each.logprob is None for row in rows for each in row):
+            return {}
+        return {"problem_entropy": [-sum(each.logprob for each in row) / sum(each.length for each in row)
+                                    for row in rows]}
 
     def _majorities(self, samples: int, resamples: int, seed: int) -> dict[str, list[float]]:
         rows = [[each for each in row if each.scored] for row in self._answers.values()]

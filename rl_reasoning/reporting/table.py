@@ -18,7 +18,7 @@ def evaluation_table(results: Sequence[Result], markdown: bool = False) -> str:
     """
     means = _means_table(results)
     intervals = _intervals_table(results)
-    lay_out = _markdown if markdown else plain
+    lay_out = markdown_table if markdown else plain
     titles = [
         f"Pass@k, mean over {_problems(results)} in percent",
         "95 % intervals, and the change from the base in points (unclear: its interval contains zero)",
@@ -97,15 +97,16 @@ def _group_cell(row: tuple[int, float, float, float] | None) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def summary_sentence(before: Result, after: Result, report: str | None = None) -> str:
+def summary_sentence(before: Result | None, after: Result, report: str | None = None) -> str:
     """ "W-REINFORCE, 70 steps: Pass@1 25.0 -> 31.0 (+6.0, 95 % interval +4.1 to +7.9), ...; report: PATH".
 
     Smallest and largest k that both have. Where the paired interval of the difference contains zero it
-    says "no clear change", and where the problems differ it gives no difference at all.
+    says "no clear change", and where the problems differ it gives no difference at all. Without `before` it only says
+    where `after` is.
     """
-    change = difference(after, before)
-    ks = [k for k in after.ks if k in before.ks]
-    parts = []
+    change = difference(after, before) if before else None
+    ks = [k for k in after.ks if k in before.ks] if before else []
+    parts = [] if before else [f"Pass@{k} {percent(after.at(k)[0])}" for k in dict.fromkeys((after.ks[0], after.ks[-1]))]
     for k in dict.fromkeys((ks[0], ks[-1]) if ks else ()):
         note = _change_note(change, k) if change else "different problems: not comparable"
         parts.append(f"Pass@{k} {percent(before.at(k)[0])} -> {percent(after.at(k)[0])} ({note})")
@@ -204,7 +205,8 @@ def plain(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in [lines[0], rule, *lines[1:]])
 
 
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """The same rows as a table of Markdown."""
     head, *body = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     ruler = [":--", *["--:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, ruler, *body])

@@ -102,6 +102,11 @@ def test_sentence_compares_no_different_problems(make_run):
     assert "interval" not in sentence
 
 
+def test_sentence_without_a_base_says_where_a_run_is(make_run):
+    _, final = collect([make_run()])
+    assert summary_sentence(None, final) == "W-REINFORCE, 10 steps: Pass@1 60.4, Pass@8 100.0"
+
+
 def test_sentence_counts_seeds(make_run):
     results = collect([make_run(seed=0), make_run(seed=1)])
     assert summary_sentence(results[0], results[1]).startswith("W-REINFORCE, 10 steps, 2 seeds: ")
