@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from rl_reasoning import advantages, losses
 from rl_reasoning.advantages import AdvantageInputs, Advantages, Shaping
-from rl_reasoning.allocation import Plan
+from rl_reasoning.allocation import Gvm, Plan, Replay
 from rl_reasoning.losses import SurrogateInputs, Terms
 from rl_reasoning.losses.objective import Objective
 from rl_reasoning.losses.parts import Critic, Kl, Mismatch, TokenFilter
@@ -31,7 +31,7 @@ class Algorithm:
       needs: fields of `AdvantageInputs` that the advantage reads beyond rewards, groups, lengths and mask.
       entropy: coefficient of an entropy bonus, per nat.
       supervised: coefficient of the likelihood of fully right answers (arXiv 2508.07629, section 3.3).
-      plan, shaping, kl, tokens, mismatch: see the records.
+      plan, shaping, kl, tokens, mismatch, replay: see the records.
       critic: None without one.
     """
 
@@ -43,11 +43,12 @@ class Algorithm:
     needs: tuple[str, ...] = ()
     entropy: float = 0.0
     supervised: float = 0.0
-    plan: Plan = Plan()
+    plan: Plan | Gvm = Plan()
     shaping: Shaping = Shaping()
     kl: Kl = Kl()
     tokens: TokenFilter = TokenFilter()
     mismatch: Mismatch = Mismatch()
+    replay: Replay = Replay()
     critic: Critic | None = None
 
     def __post_init__(self) -> None:
@@ -151,6 +152,14 @@ ALGORITHMS: dict[str, Algorithm] = {
     "raft_plus_plus": Algorithm(
         "A Minimalist Approach, arXiv 2504.11343", use(advantages.raft, denominator="all"),
         use(losses.clipped, clip_low=0.2, clip_high=0.2)),
+    "gvm_raft": Algorithm(
+        "GVM, arXiv 2505.02391", use(advantages.raft, denominator="all"), use(losses.reinforce), plan=Gvm()),
+    "gvm_raft_plus_plus": Algorithm(
+        "GVM, arXiv 2505.02391", use(advantages.raft, denominator="all"),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2), plan=Gvm()),
+    "gvm_grpo": Algorithm(
+        "GVM, arXiv 2505.02391", use(advantages.group_normalized, scale="group", epsilon=1e-6),
+        use(losses.clipped, clip_low=0.2, clip_high=0.2), aggregation="sequence_mean_token_mean", plan=Gvm()),
     "grpo_passk": Algorithm(
         "Pass@k policy optimisation, arXiv 2503.19595", use(advantages.grpo_passk, normalized=False),
         use(losses.clipped, clip_low=0.2, clip_high=0.2)),

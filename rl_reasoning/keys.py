@@ -16,6 +16,7 @@ class Role(enum.IntEnum):
     CONTROL = 5
     UPDATE = 6
     SEARCH = 7
+    REUSE = 8
 
 
 def derive(seed: int | jax.Array, role: Role, step: int | jax.Array) -> jax.Array:

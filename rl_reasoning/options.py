@@ -12,14 +12,14 @@ import jax.numpy as jnp
 
 from rl_reasoning.advantages import AdvantageInputs
 from rl_reasoning.algorithms import ALGORITHMS, Algorithm
-from rl_reasoning.allocation import Plan
-from rl_reasoning.config import Experiment
+from rl_reasoning.allocation import Gvm, Plan
+from rl_reasoning.config import RL, Experiment
 from rl_reasoning.losses.objective import LossInputs, look_ahead, objective_loss, totals
 from rl_reasoning.losses.surrogate import SurrogateInputs
 
 FUNCTIONS = ("advantage", "surrogate")
 PLAIN = ("aggregation", "entropy", "supervised")
-RECORDS = ("plan", "shaping", "kl", "tokens", "mismatch", "critic")
+RECORDS = ("plan", "shaping", "kl", "tokens", "mismatch", "replay", "critic")
 
 
 def resolve(name: str, overrides: Mapping[str, Any]) -> Algorithm:
@@ -62,13 +62,31 @@ def check(name: str, algorithm: Algorithm, experiment: Experiment) -> None:
                              "task.code.reward=binary, or an algorithm for graded rewards such as grpo")
     if algorithm.compares and rl.samples < 2:
         raise ValueError(f"rl.samples={rl.samples}: {name} compares the answers to one problem; give at least 2")
-    if algorithm.plan.refill and rl.samples < 2:
-        raise ValueError(f"rl.samples={rl.samples}: objective.plan_refill={algorithm.plan.refill} keeps groups whose "
-                         "rewards differ; give at least 2 answers, or plan_refill=0")
+    _check_plan(algorithm, rl)
+    lost = [need for need in algorithm.needs if need in ("greedy_rewards", "reward_components")]
+    if algorithm.replay.on and lost:
+        raise ValueError(f"objective.replay_groups={algorithm.replay.groups}, replay_positives="
+                         f"{algorithm.replay.positives}: {name} needs {lost[0]}, which are not kept of earlier steps; "
+                         "give 0")
     buffer = algorithm.shaping.overlong_buffer
     if buffer > rl.max_tokens:
         raise ValueError(f"objective.shaping_overlong_buffer={buffer} is longer than an answer may be; give at most "
                          f"rl.max_tokens={rl.max_tokens}")
+
+
+def _check_plan(algorithm: Algorithm, rl: RL) -> None:
+    plan = algorithm.plan
+    if isinstance(plan, Plan):
+        if plan.refill and rl.samples < 2:
+            raise ValueError(f"rl.samples={rl.samples}: objective.plan_refill={plan.refill} keeps groups whose "
+                             "rewards differ; give at least 2 answers, or plan_refill=0")
+        return
+    if plan.minimum > rl.samples:
+        raise ValueError(f"objective.plan_minimum={plan.minimum} answers to every problem are more than there are, "
+                         f"rl.prompts * rl.samples; give at most rl.samples={rl.samples}")
+    if plan.keep and plan.draws > rl.samples:
+        raise ValueError(f"objective.plan_draws={plan.draws}: with plan_keep these answers are part of rl.samples="
+                         f"{rl.samples} a problem; give at most that")
 
 
 def options(algorithm: Algorithm) -> dict[str, Any]:
@@ -156,7 +174,8 @@ def _call(function: Callable[..., Any]) -> str:
 
 def _additions(algorithm: Algorithm) -> str:
     """What distinguishes the entry beyond advantage, surrogate and averaging."""
-    parts = [f"plan_refill={algorithm.plan.refill}"] if algorithm.plan != Plan() else []
+    parts = [f"plan_refill={algorithm.plan.refill}"] if getattr(algorithm.plan, "refill", 0) else []
+    parts += ["answers by GVM"] if isinstance(algorithm.plan, Gvm) else []
     parts += [f"critic on a {algorithm.critic.model}"] if algorithm.critic else []
     return ", ".join([*parts, *(f"needs {need}" for need in algorithm.needs if need != "values")]) or "-"
 

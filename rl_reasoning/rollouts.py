@@ -82,14 +82,25 @@ def sample(policy: Policy, parameters: Parameters, problems: Sequence[Problem], 
     Raises:
       StaleWeights: the engine sampled from other parameters.
     """
+    shape = (len(problems), len(samples))
+    prompts, flat = sample_counts(policy, parameters, problems, [len(samples)] * len(problems), samples.start, key,
+                                  sampling)
+    return prompts, Completions(*(table.reshape(*shape, *table.shape[1:]) for table in flat))
+
+
+def sample_counts(policy: Policy, parameters: Parameters, problems: Sequence[Problem], counts: Sequence[int],
+                  first: int, key: jax.Array, sampling: Sampling) -> tuple[Prompts, Completions]:
+    """`sample` of any number of answers to each problem: prompts [P], and answers with one axis [N], in their order.
+
+    Args: counts: [P]. first: the number of the first answer to each problem.
+    """
     prompts = policy.encode(problems)
     if policy.layout:
         parameters = jax.device_put(parameters, policy.layout.first)  # the engine samples on one device
-    shape = (len(problems), len(samples))
-    flat = policy.engine.generate(parameters, prompts, [len(samples)] * len(problems), sampling, key,
-                                  numbers=[problem.number for problem in problems], first=samples.start)
+    flat = policy.engine.generate(parameters, prompts, counts, sampling, key,
+                                  numbers=[problem.number for problem in problems], first=first)
     check_fresh(policy.engine.fingerprint, parameters)
-    return prompts, Completions(*(table.reshape(*shape, *table.shape[1:]) for table in flat))
+    return prompts, flat
 
 
 def second_opinions(parts: Sequence[Rollouts]) -> dict[str, float]:

@@ -38,7 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
     policy, answers = initialize(config, jax.random.key(0)), some_answers(options)
     whole = minibatches(answers, 1, max(1, options.prompts // 8), options.prompt + options.samples * options.tokens,
                         order=None)[0]
-    alone = [jax.tree.map(lambda leaf, i=i: leaf[i], apart(answers)) for i in range(len(answers.lengths))]
+    each = apart(answers, np.arange(len(answers.lengths)))
+    alone = [jax.tree.map(lambda leaf, i=i: leaf[i], each) for i in range(len(answers.lengths))]
     batched = make_head_norms(config, 1.0)
     head, full = by_answer(config, head_only=True), by_answer(config, head_only=False)
     ways = {

@@ -18,7 +18,8 @@ from rl_reasoning.options import RECORDS, check, options, resolve, table
 NAMED = {  # what a run can name
     "psr", "nsr", "w_reinforce", "reinforce", "rloo", "reinforce_plus_plus", "remax", "ppo", "grpo", "dr_grpo", "dapo",
     "gspo", "cispo", "gppo", "ce_gppo", "pacs", "raft", "raft_plus_plus", "grpo_passk", "opo", "gpg",
-    "reinforce_plus_plus_baseline", "otb", "gdpo", "sapo", "clip_cov", "kl_cov", "gmpo", "luspo", "vespo", "bnpo"}
+    "reinforce_plus_plus_baseline", "gvm_raft",
+    "gvm_raft_plus_plus", "gvm_grpo", "otb", "gdpo", "sapo", "clip_cov", "kl_cov", "gmpo", "luspo", "vespo", "bnpo"}
 
 
 def test_every_method_of_the_field_is_there():
@@ -101,6 +102,11 @@ def test_an_option_changes_the_function_that_reads_it():
     ("grpo", {"tokens_entropy_share": 1.5}, "tokens_entropy_share is 1.5"),
     ("grpo", {"entropy": -1.0}, "entropy is -1.0"),
     ("dapo", {"plan_refill": -1}, "plan_refill is -1"),
+    ("grpo", {"plan_band_low": 0.9, "plan_band_high": 0.5}, r"plan_band_low is 0\.9; .* plan_band_high \(0\.5"),
+    ("grpo", {"plan_draws": 4}, "grpo has no such option"),
+    ("gvm_grpo", {"plan_refill": 4}, "gvm_grpo has no such option"),
+    ("gvm_grpo", {"plan_alpha": -1.0}, r"alpha is -1\.0"),
+    ("gvm_raft", {"plan_rounding": "half"}, "plan_rounding is 'half'; allowed: remainder, optimal"),
     ("gdpo", {"component_weights": (1.0, float("nan"))}, "component_weights is"),
     ("clip_cov", {"fraction": 2.0}, "fraction is 2.0"),
 ])
@@ -113,6 +119,9 @@ def test_mistakes_are_named_before_anything_runs(name, overrides, named):
     ("pacs", {}, {"samples": 1}, "rl.samples=1: pacs compares the answers to one problem"),
     ("grpo", {}, {"samples": 1}, "rl.samples=1: grpo compares"),
     ("psr", {"plan_refill": 2}, {"samples": 1}, "plan_refill=2 keeps groups whose rewards differ"),
+    ("gvm_raft", {"plan_minimum": 9}, {"samples": 8}, "plan_minimum=9 answers to every problem are more than"),
+    ("gvm_raft", {"plan_keep": True}, {"samples": 4}, "plan_draws=8: with plan_keep these answers are part of"),
+    ("remax", {"replay_groups": 2}, {}, "remax needs greedy_rewards, which are not kept of earlier steps"),
     ("dapo", {"shaping_overlong_buffer": 20}, {"max_tokens": 12}, "shaping_overlong_buffer=20 is longer than"),
 ])
 def test_settings_that_do_not_fit_the_algorithm_are_named(name, overrides, settings, named):
@@ -142,6 +151,7 @@ def test_the_table_has_a_line_for_every_algorithm():
     assert [line.split()[0] for line in lines[1:]] == list(ALGORITHMS)
     assert "signed(positive_weight=0.1)" in next(line for line in lines if line.startswith("w_reinforce"))
     assert "plan_refill=10" in next(line for line in lines if line.startswith("dapo"))
+    assert "answers by GVM" in next(line for line in lines if line.startswith("gvm_raft"))
 
 
 def test_rloo_is_its_papers_gradient_whatever_the_lengths():

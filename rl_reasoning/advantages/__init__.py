@@ -5,7 +5,7 @@ from rl_reasoning.advantages.group import dr_grpo, gdpo, gpg, group_normalized, 
 from rl_reasoning.advantages.optimal_baseline import otb
 from rl_reasoning.advantages.outcome import outcome, raft, remax
 from rl_reasoning.advantages.per_token import gae, reinforce_plus_plus, reinforce_plus_plus_baseline, whiten
-from rl_reasoning.advantages.shaping import Shaping, informative, overlong_penalty
+from rl_reasoning.advantages.shaping import Shaping, extremes, informative, overlong_penalty
 from rl_reasoning.advantages.signed import negative_only, positive_only, signed
 
 # Estimators that read a reward for each token, and those to which an answer alone in its group says nothing.
@@ -20,6 +20,7 @@ __all__ = [
     "Shaping",
     "check_rewards",
     "dr_grpo",
+    "extremes",
     "gae",
     "gdpo",
     "gpg",

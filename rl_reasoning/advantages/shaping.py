@@ -68,12 +68,18 @@ class Shaping:
 
 def informative(rewards: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """[P] bool: the groups with two scorable answers whose rewards differ. rewards, groups: [N], ids 0..P-1."""
+    best, worst = extremes(rewards, groups)
+    return best > worst
+
+
+def extremes(rewards: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """[P] the best and the worst scorable reward of each group; -inf and inf where there is none."""
     count = int(groups.max()) + 1
     valid = np.isfinite(rewards)
     best, worst = np.full(count, -np.inf), np.full(count, np.inf)
     np.maximum.at(best, groups[valid], rewards[valid])
     np.minimum.at(worst, groups[valid], rewards[valid])
-    return best > worst
+    return best, worst
 
 
 def overlong_penalty(lengths: jax.Array, *, max_length: int, buffer: int, factor: float = 1.0) -> jax.Array:

@@ -15,6 +15,12 @@ GRADIENTS = ("head", "full", "equal")
 WEIGHTS = ("none", "counts", "rates")
 
 
+def require_band(low: float, high: float) -> None:
+    """Raises ValueError unless these are a range of acceptance rates."""
+    require(0 <= low <= high <= 1, "plan_band_low", low, f"0 <= plan_band_low <= plan_band_high ({high}) <= 1",
+            "Give a range of acceptance rates.")
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """The same number of answers to every problem.
@@ -22,12 +28,25 @@ class Plan:
     Attributes:
       refill: groups whose rewards are all equal are dropped and more problems drawn, in at most so many further
         rounds (dynamic sampling, arXiv 2503.14476, section 3.2); 0 takes the groups as they come.
+      band_low, band_high: problems whose acceptance rate was last outside are passed over, and others drawn instead.
+      band_steps: steps for which what was last seen of a problem rules it out.
     """
 
     refill: int = 0
+    band_low: float = 0.0
+    band_high: float = 1.0
+    band_steps: int = 20
 
     def __post_init__(self) -> None:
         require(self.refill >= 0, "plan_refill", self.refill, "plan_refill >= 0", "Give the most further rounds.")
+        require_band(self.band_low, self.band_high)
+        require(self.band_steps >= 1, "plan_band_steps", self.band_steps, "plan_band_steps >= 1",
+                "Give a number of steps.")
+
+    @property
+    def band(self) -> bool:
+        """Whether some rates are outside."""
+        return self.band_low > 0 or self.band_high < 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +96,15 @@ class Gvm:
                 f"0, or plan_maximum >= plan_minimum ({self.minimum})", "Give the most answers to one problem.")
         require(0 <= self.memory <= 1, "plan_memory", self.memory, "0 <= plan_memory <= 1",
                 "Give what a draw still counts a step later, such as 0.9.")
-        require(0 <= self.band_low <= self.band_high <= 1, "plan_band_low", self.band_low,
-                f"0 <= plan_band_low <= plan_band_high ({self.band_high}) <= 1", "Give a range of acceptance rates.")
+        require_band(self.band_low, self.band_high)
         for name, choices in (("rounding", ROUNDINGS), ("gradient", GRADIENTS), ("weights", WEIGHTS)):
             require_choice(f"plan_{name}", getattr(self, name), choices)
         sampling_weights(np.zeros(1), np.zeros(1), alpha=self.alpha, beta=self.beta)
 
     def counts(self, norms: np.ndarray, rates: np.ndarray, total: int, *, drawn: np.ndarray | int = 0) -> np.ndarray:
         """[P] int64 answers of the second stage, summing to `total`; alike where no weight is left.
+
+        The maximum gives way where P problems could not take the total.
 
         Args:
           norms, rates: [P] estimates. drawn: [P] answers that a problem has already and keeps.
@@ -94,7 +114,7 @@ class Gvm:
         """
         def shared(weights: np.ndarray) -> np.ndarray:
             low = np.maximum(drawn, self.minimum)
-            high = np.maximum(low, self.maximum) if self.maximum else None
+            high = np.maximum(low, max(self.maximum, -(-total // len(weights)))) if self.maximum else None
             return apportion(weights, total, minimum=low, maximum=high, rounding=self.rounding)
 
         norms, rates = np.asarray(norms, np.float64), np.asarray(rates, np.float64)

@@ -10,7 +10,7 @@ import optax
 
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
 from rl_reasoning.models.head_gradient import head_gradient_squares
-from rl_reasoning.training.batch import TrainBatch
+from rl_reasoning.training.batch import Answers, TrainBatch, alone, apart, pack, stack
 from rl_reasoning.training.state import whole
 from rl_reasoning.training.states import Memory, predicting_states, token_mask
 from rl_reasoning.training.update import score
@@ -59,22 +59,47 @@ def make_full_norms(config: DecoderConfig, temperature: float) -> Norms:
     return run
 
 
-class Spread(NamedTuple):
-    """Of each problem with at least two answers: how many it has, and the variance of one answer's gradient.
+def measure(norms: Norms, trained: Parameters, frozen: Parameters, answers: Answers, *, one_by_one: bool) -> np.ndarray:
+    """[N] norms of the answers' gradients, `TOGETHER` answers a call, so that one shape is compiled whatever N.
 
-    Both [G], on the host. The variance is the trace of the sample covariance, at the output layer.
+    Args: norms: of `make_head_norms`, or of `make_full_norms` with one_by_one.
+    """
+    count, length = len(answers.lengths), answers.prompt_ids.shape[1] + answers.ids.shape[1]
+    found = []
+    for start in range(0, count, TOGETHER):
+        some = np.resize(np.arange(start, min(start + TOGETHER, count)), TOGETHER)  # the last ones again, to fill up
+        batch = apart(answers, some) if one_by_one else stack([pack(
+            alone(answers, some), length, TOGETHER, TOGETHER)])
+        found.append(np.asarray(norms(trained, frozen, batch)).ravel())
+    return np.concatenate([*found, np.zeros(0, np.float32)])[:count]
+
+
+class Spread(NamedTuple):
+    """Of each problem how many answers it has, and the variance of one answer's gradient.
+
+    Both [G], on the host. The variance is the trace of the sample covariance, at the output layer; NaN of a problem
+    with one answer.
     """
 
     counts: np.ndarray
     variances: np.ndarray
 
-    def estimator(self, counts: np.ndarray | float) -> float:
-        """Variance of the mean over problems of each one's mean over so many answers."""
-        return float((self.variances / counts).sum() / max(len(self.variances), 1) ** 2)
+    def compared(self, scale: np.ndarray) -> tuple[float, float]:
+        """Variance of the mean over problems of `scale` [G] times each one's mean over its answers; and what it were
+        if the same answers were shared alike.
+
+        Problems with one answer, and those whose scale is not finite, are left out of both. 0 where none is left.
+        """
+        known = (self.counts >= 2) & np.isfinite(scale)
+        counts, squares = self.counts[known], self.variances[known] * np.square(scale[known])
+        if not known.any():
+            return 0.0, 0.0
+        alike = counts.mean()
+        return float((squares / counts).sum() / len(counts) ** 2), float((squares / alike).sum() / len(counts) ** 2)
 
 
 def make_spread(config: DecoderConfig, temperature: float) -> Callable[[Parameters, TrainBatch], Spread]:
-    """A function of the policy and a batch with micro-batches, which hold whole groups.
+    """A function of the policy and a batch with micro-batches, which hold whole groups; they come in the batch's order.
 
     An answer's gradient is that of sum_t w_t A_t ln p(y_t), with the batch's advantages A and weights w.
     """
@@ -94,8 +119,9 @@ def make_spread(config: DecoderConfig, temperature: float) -> Callable[[Paramete
         place = (np.arange(len(batch.groups))[:, None], batch.groups)
         np.add.at(counts, place, batch.lengths > 0)
         np.add.at(sums, place, alone)
-        known = counts >= 2
-        n = counts[known]
-        return Spread(n, np.maximum(sums[known] - together[known] / n, 0) / (n - 1))
+        there = counts > 0
+        n = counts[there]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return Spread(n, np.where(n > 1, np.maximum(sums[there] - together[there] / n, 0) / (n - 1), np.nan))
 
     return run

@@ -3,19 +3,23 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
 
 from rl_reasoning import advantages, keys, rollouts
 from rl_reasoning.algorithms import Algorithm
+from rl_reasoning.allocation import Estimates, Plan
+from rl_reasoning.allocation.estimates import Found
 from rl_reasoning.config import RL, Sampling
 from rl_reasoning.data import Stream
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.rollouts import NothingScored
-from rl_reasoning.types import Rollouts, join
+from rl_reasoning.types import Problem, Rollouts, join
+
+LOOK_AHEAD = 10  # batches of problems in which those inside a band are looked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,21 +27,36 @@ class Collected:
     """What one step learns from.
 
     Attributes:
-      rollout: the answers to a full step's problems.
-      uniform: [P] bool, groups without two different rewards that only fill the step up, after a refill; they must
+      rollout: the answers to a full step's problems; one row an answer where problems have different numbers of them.
+      groups: [N] which of G problems each answer is to, in the answers' order.
+      uniform: [G] bool, groups without two different rewards that only fill the step up, after a refill; they must
         not count.
-      greedy: [P] rewards of the likeliest answers, or None when the algorithm does not ask for them.
       drawn: batches of problems drawn from the stream so far, this step's included.
       tokens: generated in all rounds.
       clock: seconds spent on sampling ("rollout") and on scoring ("verify").
+      estimates: of the problems' rates, these answers included where the plan reads them.
+      greedy: [G] rewards of the likeliest answers, or None when the algorithm does not ask for them.
+      rates: [G] acceptance rates, and weights: [G] of a problem's answers in the loss; None without such a plan.
+      metrics: what the plan has to say.
     """
 
     rollout: Rollouts
+    groups: np.ndarray
     uniform: np.ndarray
-    greedy: np.ndarray | None
     drawn: int
     tokens: int
     clock: "Clock"
+    estimates: Estimates
+    greedy: np.ndarray | None = None
+    rates: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """The G problems."""
+        rows = np.unique(self.groups, return_index=True)[1] // self.rollout.rewards.shape[1]
+        return [self.rollout.problems[row] for row in rows]
 
 
 def sampling_of(rl: RL) -> Sampling:
@@ -45,36 +64,101 @@ def sampling_of(rl: RL) -> Sampling:
     return Sampling(temperature=rl.temperature, top_p=rl.top_p, top_k=rl.top_k, max_tokens=rl.max_tokens)
 
 
-def collect(lab: Lab, algorithm: Algorithm, parameters: Parameters, batches: Stream, drawn: int,
-            step: int) -> Collected:
-    """Samples and scores a step's answers.
+def collect(lab: Lab, algorithm: Algorithm, parameters: Parameters, batches: Stream, drawn: int, step: int,
+            estimates: Estimates = Estimates()) -> Collected:
+    """Samples and scores a step's answers, as many to each problem.
 
-    Args: batches: the stream of problems. drawn: how many of its batches earlier steps took.
+    Args:
+      batches: the stream of problems. drawn: how many of its batches earlier steps took.
+      estimates: of the problems' rates, for a plan that passes over some.
 
     Raises:
       NothingScored: no answer could be scored.
     """
-    clock, rl = Clock(), lab.experiment.rl
+    clock, rl, plan = Clock(), lab.experiment.rl, algorithm.plan
     draw = _Draw(lab, parameters, step, clock)
     parts: list[Rollouts] = []
+    passed = 0
     while True:
-        parts.append(draw(batches[drawn], round_=len(parts)))
-        drawn += 1
-        _require_scored(parts[-1], step)
+        problems, drawn, skipped = _next_problems(batches, drawn, plan, estimates, step)
+        passed += skipped
+        parts.append(draw(problems, round_=len(parts)))
+        require_scored(parts[-1], step)
         mixed = np.concatenate([is_mixed(part.rewards) for part in parts])
-        if not algorithm.plan.refill or mixed.sum() >= rl.prompts or len(parts) > algorithm.plan.refill:
+        if not plan.refill or mixed.sum() >= rl.prompts or len(parts) > plan.refill:
             break
-    rollout, uniform = (_fill_up(join(parts), mixed, rl.prompts) if algorithm.plan.refill
-                        else (parts[0], np.zeros(rl.prompts, bool)))
+    metrics = {}
+    rollout, uniform = parts[0], np.zeros(rl.prompts, bool)
+    if plan.refill:
+        rollout, uniform = _fill_up(join(parts), mixed, rl.prompts)
+        metrics |= {"plan/rounds": float(len(parts)), "plan/informative": float(1 - uniform.mean())}
+    if plan.band or algorithm.replay.positives:
+        estimates = _seen(estimates, parts, step)
+    if plan.band:
+        metrics["plan/passed_over"] = float(passed)
     greedy = draw.greedy(rollout) if "greedy_rewards" in algorithm.needs else None
     tokens = sum(int(part.completions.lengths.sum()) for part in parts)
-    return Collected(rollout, uniform, greedy, drawn, tokens, clock)
+    return Collected(rollout, even_groups(rollout), uniform, drawn, tokens, clock, estimates, greedy, metrics=metrics)
+
+
+def _next_problems(batches: Stream, drawn: int, plan: Plan, estimates: Estimates,
+                   step: int) -> tuple[list[Problem], int, int]:
+    """A batch of problems, how many of the stream's batches are drawn then, and how many problems were passed over.
+
+    With a band, problems outside are replaced by the next batches' that are not, each of them once; where `LOOK_AHEAD`
+    batches have too few, they stay.
+    """
+    first = batches[drawn]
+    if not plan.band:
+        return first, drawn + 1, 0
+    inside: dict[str, Problem] = {}
+    outside: dict[str, Problem] = {}
+    for taken in range(1, LOOK_AHEAD + 1):
+        problems = batches[drawn + taken - 1]
+        ruled_out = estimates.outside([problem.id for problem in problems], step, low=plan.band_low,
+                                      high=plan.band_high, steps=plan.band_steps)
+        for problem, out in zip(problems, ruled_out, strict=True):
+            (outside if out else inside)[problem.id] = problem
+        if len(inside) >= len(first):
+            break
+    return [*inside.values(), *outside.values(), *first][:len(first)], drawn + taken, len(outside)
+
+
+def _seen(estimates: Estimates, parts: Sequence[Rollouts], step: int) -> Estimates:
+    """What a problem's latest answers say replaces what earlier ones did."""
+    for part in parts:
+        estimates = estimates.add([problem.id for problem in part.problems],
+                                  accepted(part.rewards.ravel(), even_groups(part)), step, memory=0.0)
+    return estimates
+
+
+def accepted(rewards: np.ndarray, groups: np.ndarray, norms: np.ndarray | None = None,
+             count: int | None = None) -> Found:
+    """What answers say of each of `count` problems (by default as many as `groups` names).
+
+    Accepted is a reward above 0, as in `advantages.raft`; what could not be scored was not drawn.
+
+    Args: rewards: [N], NaN where unscorable. groups: [N]. norms: [N], of gradients; None where not measured.
+    """
+    count = int(groups.max(initial=-1)) + 1 if count is None else count
+    right = rewards > 0
+    norms = np.full(len(rewards), np.nan) if norms is None else norms
+    measured = right & np.isfinite(norms)
+    sizes = np.where(measured, norms, 0)
+    return Found(*(np.bincount(groups, weights=column, minlength=count)
+                   for column in (np.isfinite(rewards), right, sizes, measured)))
 
 
 def is_mixed(rewards: np.ndarray) -> np.ndarray:
     """[P] bool: groups with two scorable answers whose rewards differ. rewards: [P, n]."""
     count, samples = rewards.shape
     return advantages.informative(rewards.ravel(), np.repeat(np.arange(count), samples))
+
+
+def even_groups(rollout: Rollouts) -> np.ndarray:
+    """[N] int32: which problem each answer is to, where each row of the rollout is one."""
+    count, samples = rollout.rewards.shape
+    return np.repeat(np.arange(count, dtype=np.int32), samples)
 
 
 class Clock:
@@ -118,7 +202,8 @@ class _Draw:
             return rollouts.verify(lab.policy, lab.verifier, problems, prompts, completions)
 
 
-def _require_scored(rollout: Rollouts, step: int) -> None:
+def require_scored(rollout: Rollouts, step: int) -> None:
+    """Raises NothingScored when there is no verdict on any answer."""
     if not np.isfinite(rollout.rewards).any():
         raise NothingScored(f"no answer of step {step} could be scored; the first: {rollout.verdicts[0][0].reason}")
 

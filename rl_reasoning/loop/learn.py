@@ -9,14 +9,18 @@ import numpy as np
 from rl_reasoning import losses
 from rl_reasoning.advantages import AdvantageInputs, Advantages, check_rewards
 from rl_reasoning.algorithms import Algorithm
+from rl_reasoning.allocation import Gvm
+from rl_reasoning.allocation.replay import Recalled
 from rl_reasoning.config import RL
 from rl_reasoning.edge import ConfigError
 from rl_reasoning.loop.collect import Collected
+from rl_reasoning.loop.reuse import with_reused
 from rl_reasoning.losses.kl import ESTIMATORS
+from rl_reasoning.losses.mismatch import importance_weights
 from rl_reasoning.losses.surrogate import clamp_log_ratio
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.rollouts import Policy
-from rl_reasoning.training.batch import Answers, TrainBatch, minibatches, unpacked
+from rl_reasoning.training.batch import Answers, TrainBatch, minibatches, uneven_minibatches, unpacked
 from rl_reasoning.training.update import Scores
 from rl_reasoning.types import Rollouts
 
@@ -49,37 +53,48 @@ class Learner:
     correct: Callable[..., tuple[jax.Array, jax.Array]]
 
     def answers(self, collected: Collected, parameters: dict[str, Parameters], reference: Parameters | None,
-                kl_coefficient: float, rng: np.random.Generator) -> Answers:
+                kl_coefficient: float, rng: np.random.Generator, recalled: Recalled | None = None) -> Answers:
         """Every answer of a step with what the updates read of it (`training.batch.TrainBatch`).
+
+        Beside that `extras["shaped"]`, the rewards with NaN where unscorable, and `extras["truncated"]`.
 
         Args:
           parameters: the current ones. reference: those of the reference policy; None without it.
           kl_coefficient: of a penalty inside the reward.
           rng: shuffles the rewards where the settings ask for that control.
+          recalled: earlier answers that are trained on, too.
 
         Raises:
           ConfigError: a reward on which the algorithm is not defined.
         """
         if self.rl.shuffle_rewards:
             collected = dataclasses.replace(collected, rollout=_shuffled(collected.rollout, rng))
-        rewards, truncated = self._shaped(collected.rollout), collected.rollout.truncated.ravel()
-        answers = scored_answers(collected.rollout, rewards)
+        answers = scored_answers(collected.rollout, collected.groups, self._shaped(collected.rollout))
+        if recalled:
+            answers = with_reused(answers, collected.problems, recalled)
         answers = self._scored(answers, parameters, reference)
+        rewards, more = answers.extras["shaped"], (0, len(answers.prompt_lengths) - len(collected.uniform))
         found, returns = self._advantages(answers, rewards, collected, kl_coefficient)
-        kept = self.algorithm.shaping.kept(rewards, answers.groups, truncated) & ~collected.uniform[answers.groups]
-        return self._weighted(answers, found, returns, kept)
+        kept = self.algorithm.shaping.kept(rewards, answers.groups, answers.extras["truncated"])
+        kept &= ~np.pad(collected.uniform, more)[answers.groups]
+        problems = None if collected.weights is None else np.pad(collected.weights, more, constant_values=1)
+        return self._weighted(answers, found, returns, kept, problems)
 
     def updates(self, answers: Answers, rng: np.random.Generator) -> list[TrainBatch]:
         """The packed mini-batches of all epochs, each epoch in its own random order of whole groups."""
         groups, rl = len(answers.prompt_lengths), self.rl
-        return [batch for _ in range(rl.epochs) for batch in minibatches(
+        return [batch for _ in range(rl.epochs) for batch in self._split(
             answers, rl.minibatches, rl.microbatches, self.length, rng.permutation(groups), self.shards)]
 
     def whole(self, answers: Answers) -> TrainBatch:
         """All answers in their own order, as micro-batches of the size that updates use."""
-        [batch] = minibatches(answers, 1, self.rl.minibatches * self.rl.microbatches, self.length, None,
-                              self.shards)
+        [batch] = self._split(answers, 1, self.rl.minibatches * self.rl.microbatches, self.length, None, self.shards)
         return batch
+
+    @property
+    def _split(self) -> Callable[..., list[TrainBatch]]:
+        uneven = isinstance(self.algorithm.plan, Gvm) or self.algorithm.replay.on
+        return uneven_minibatches if uneven else minibatches
 
     def _shaped(self, rollout: Rollouts) -> np.ndarray:
         """[N] rewards."""
@@ -95,7 +110,7 @@ class Learner:
     def _scored(self, answers: Answers, parameters: dict[str, Parameters], reference: Parameters | None) -> Answers:
         """The answers with all that a forward pass before the updates can say, where anything reads it."""
         algorithm, extras = self.algorithm, {}
-        scored = algorithm.critic or algorithm.mismatch.on or "sum_pi_squared" in algorithm.needs
+        scored = algorithm.critic or algorithm.mismatch.on or algorithm.replay.on or "sum_pi_squared" in algorithm.needs
         if not scored and reference is None:
             return answers
         batch = self.whole(answers)
@@ -117,7 +132,7 @@ class Learner:
                 rewards, token_rewards = rewards + token_rewards.sum(axis=1), None
         given = {
             "values": lambda: extras["values"],
-            "greedy_rewards": lambda: np.repeat(collected.greedy, self.rl.samples),
+            "greedy_rewards": lambda: collected.greedy[answers.groups],
             "reward_components": lambda: collected.rollout.components.reshape(len(rewards), -1),
             "old_logp": lambda: extras["own_logprobs"],
             "sum_pi_squared": lambda: extras["collision"],
@@ -127,7 +142,8 @@ class Learner:
             **{name: given[name]() for name in needs})))
         return found, extras["values"] if found.returns is None else found.returns
 
-    def _weighted(self, answers: Answers, found: Advantages, returns: np.ndarray, kept: np.ndarray) -> Answers:
+    def _weighted(self, answers: Answers, found: Advantages, returns: np.ndarray, kept: np.ndarray,
+                  problem_weights: np.ndarray | None) -> Answers:
         """The answers with advantages, weights and corrections, token by token."""
         mask, extras = answers.mask, dict(answers.extras)
         values = found.values if found.values.ndim == 2 else np.repeat(found.values[:, None], mask.shape[1], axis=1)
@@ -135,6 +151,14 @@ class Learner:
         if self.algorithm.mismatch.on:
             scale, keep = jax.device_get(self.correct(extras["own_logprobs"], extras["old_logprobs"], mask))
             weights, extras["old_logprobs"] = weights * keep, extras["own_logprobs"]
+        if "reused" in extras:
+            reused, options = extras["reused"][:, None], self.algorithm.replay
+            ratios = np.asarray(importance_weights(extras["own_logprobs"], answers.extras["old_logprobs"], mask,
+                                                   level=options.level, high=options.high))
+            scale = np.where(reused, ratios, scale)
+            extras["old_logprobs"] = np.where(reused, extras["own_logprobs"], extras["old_logprobs"])
+        if problem_weights is not None:
+            scale = scale * problem_weights[answers.groups, None].astype(np.float32)
         return _with(answers, extras | {
             "advantages": np.where(mask, values, 0).astype(np.float32), "weights": weights.astype(np.float32),
             "scale": scale, "returns": returns})
@@ -154,20 +178,22 @@ def next_kl_coefficient(algorithm: Algorithm, coefficient: float, kl: float, ans
                                           horizon=algorithm.kl.horizon)
 
 
-def scored_answers(rollout: Rollouts, rewards: np.ndarray) -> Answers:
+def scored_answers(rollout: Rollouts, groups: np.ndarray, rewards: np.ndarray) -> Answers:
     """Every answer with its reward and the log-probabilities it was sampled with; nothing counts yet.
 
-    Args: rewards: [N], NaN where unscorable.
+    Args: groups: [N] which of the problems each answer is to. rewards: [N], NaN where unscorable.
     """
     completions, (count, samples) = rollout.completions, rollout.rewards.shape
-    ids = completions.ids.reshape(count * samples, -1)
+    ids = completions.ids.reshape(count * samples, completions.ids.shape[-1])
+    prompts = np.unique(groups, return_index=True)[1] // samples  # the row of each problem's first answer
     zeros = np.zeros(ids.shape, np.float32)
     extras = dict.fromkeys(("advantages", "weights", "ref_logprobs", "values", "returns"), zeros)
     return Answers(
-        rollout.prompts.ids, rollout.prompts.lengths, np.repeat(np.arange(count, dtype=np.int32), samples), ids,
+        rollout.prompts.ids[prompts], rollout.prompts.lengths[prompts], groups, ids,
         completions.lengths.ravel().astype(np.int32),
         extras=extras | {"old_logprobs": completions.logprobs.reshape(ids.shape), "scale": np.ones_like(zeros),
-                         "rewards": np.nan_to_num(rewards, nan=0.0).astype(np.float32)})
+                         "rewards": np.nan_to_num(rewards, nan=0.0).astype(np.float32), "shaped": rewards,
+                         "truncated": rollout.truncated.ravel()})
 
 
 def _shuffled(rollout: Rollouts, rng: np.random.Generator) -> Rollouts:

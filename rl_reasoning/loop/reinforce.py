@@ -10,12 +10,15 @@ import jax
 import numpy as np
 import optax
 
-from rl_reasoning import keys, optim, rollouts
+from rl_reasoning import advantages, keys, optim, rollouts
 from rl_reasoning.algorithms import Algorithm
+from rl_reasoning.allocation import Gvm
 from rl_reasoning.analysis.logit_gradient import make_analysis
 from rl_reasoning.data import Stream
 from rl_reasoning.edge import ConfigError
-from rl_reasoning.loop.collect import Collected, collect, is_mixed
+from rl_reasoning.loop import reuse
+from rl_reasoning.loop.allocate import Allocator, collect_allocated, make_allocator, variances
+from rl_reasoning.loop.collect import Collected, collect
 from rl_reasoning.loop.keeper import Keeper
 from rl_reasoning.loop.learn import Learner, make_learner, next_kl_coefficient, row_length
 from rl_reasoning.loop.setup import Lab
@@ -27,6 +30,7 @@ from rl_reasoning.options import resolve
 from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.writers import MetricWriter
 from rl_reasoning.rollouts import NothingScored
+from rl_reasoning.training.batch import Answers
 from rl_reasoning.training.state import TrainState, start
 from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_score, make_update
@@ -46,6 +50,7 @@ class Trainer:
     learner: Learner
     analyse: Callable[..., Any]
     batches: Stream
+    allocator: Allocator | None = None
 
 
 def make_trainer(lab: Lab, name: str) -> Trainer:
@@ -60,7 +65,8 @@ def make_trainer(lab: Lab, name: str) -> Trainer:
     learner = make_learner(algorithm, rl, row_length(lab.policy, rl), lab.shards,
                            make_score(config, rl.temperature, Memory(rl.remat, rl.logits), lab.layout))
     return Trainer(lab, algorithm, optimizer, update, learner, make_analysis(config, rl.temperature),
-                   Stream(lab.train, rl.prompts, seed, weights=lab.data.weights if lab.data else None))
+                   Stream(lab.train, rl.prompts, seed, weights=lab.data.weights if lab.data else None),
+                   make_allocator(lab.policy, algorithm.plan, rl) if isinstance(algorithm.plan, Gvm) else None)
 
 
 def uses_reference(algorithm: Algorithm, wanted: bool) -> bool:
@@ -163,7 +169,7 @@ def train_step(trainer: Trainer, state: LoopState, step: int,
 def gather(trainer: Trainer, state: LoopState, step: int) -> Collected:
     """A step's answers, scored; `state` stays as it is. Raises TrainingFailed when no answer could be scored."""
     try:
-        return collect(trainer.lab, trainer.algorithm, state.train.whole["policy"], trainer.batches, state.drawn, step)
+        return _collect(trainer, state, step)
     except NothingScored as error:
         raise TrainingFailed(str(error)) from None
 
@@ -173,24 +179,32 @@ def learn(trainer: Trainer, state: LoopState, collected: Collected, step: int,
     """The updates that a step's answers are worth; uses `state` up. Returns: see `train_step`."""
     lab, algorithm, clock = trainer.lab, trainer.algorithm, collected.clock
     with clock("update"):
-        train, metrics = _learn(trainer, state, collected, reference, step,
-                                np.random.default_rng([lab.experiment.seed, keys.Role.CONTROL, step]))
+        train, answers, metrics = _learn(trainer, state, collected, reference, step,
+                                         np.random.default_rng([lab.experiment.seed, keys.Role.CONTROL, step]))
     coefficient = next_kl_coefficient(algorithm, state.kl_coefficient, metrics.get("policy/kl_reference", 0.0),
                                       collected.rollout.rewards.size)
-    metrics = describe(collected.rollout) | _plan_metrics(trainer, state, collected) | metrics
+    metrics = describe(collected.rollout, collected.groups) | _other_metrics(trainer, state, collected) | metrics
     timings = {f"time/{name}": seconds for name, seconds in clock.seconds.items()}
     timings["tokens_per_second"] = collected.tokens / timings["time/rollout"]
     timings |= lab.verifier.counts()
     alarm(collected.rollout.verdicts, f"step {step}")
-    return LoopState(train, collected.drawn, coefficient, step, state.streaks), metrics, timings
+    history = reuse.remembered(algorithm.replay, state.history, collected, answers, step)
+    return LoopState(train, collected.drawn, coefficient, step, state.streaks, collected.estimates,
+                     history), metrics, timings
 
 
-def _plan_metrics(trainer: Trainer, state: LoopState, collected: Collected) -> dict[str, float]:
-    """What only some algorithms have to say."""
-    found = {}
-    if trainer.algorithm.plan.refill:
-        found["plan/rounds"] = float(collected.drawn - state.drawn)
-        found["plan/informative"] = float(1 - collected.uniform.mean())
+def _collect(trainer: Trainer, state: LoopState, step: int) -> Collected:
+    """A step's answers by the algorithm's plan."""
+    lab, algorithm = trainer.lab, trainer.algorithm
+    if trainer.allocator:
+        return collect_allocated(lab, algorithm, state.train, trainer.allocator, trainer.batches, state.drawn, step,
+                                 state.estimates)
+    return collect(lab, algorithm, state.train.whole["policy"], trainer.batches, state.drawn, step, state.estimates)
+
+
+def _other_metrics(trainer: Trainer, state: LoopState, collected: Collected) -> dict[str, float]:
+    """What the plan has to say, and what only some algorithms do."""
+    found = {"tokens/generated": float(collected.tokens), **collected.metrics}
     if trainer.algorithm.kl.target:
         found["kl/coefficient"] = state.kl_coefficient
     if collected.greedy is not None:
@@ -199,15 +213,19 @@ def _plan_metrics(trainer: Trainer, state: LoopState, collected: Collected) -> d
 
 
 def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: Parameters, step: int,
-           rng: np.random.Generator) -> tuple[TrainState, dict[str, float]]:
-    """The updates that a rollout is worth."""
+           rng: np.random.Generator) -> tuple[TrainState, Answers, dict[str, float]]:
+    """The updates that a rollout is worth, what they read, and their metrics."""
     rl, learner, train = trainer.lab.experiment.rl, trainer.learner, state.train
     given = reference if uses_reference(trainer.algorithm, rl.reference) else None
-    answers = learner.answers(collected, train.whole, given, state.kl_coefficient, rng)
-    analysed = {}
+    recalled = reuse.recalled(trainer.algorithm.replay, state.history, collected, step, trainer.lab.experiment.seed)
+    answers = learner.answers(collected, train.whole, given, state.kl_coefficient, rng, recalled)
+    analysed = reuse.metrics(answers)
     if rl.analysis_every and step % rl.analysis_every == 0:
         found = jax.device_get(trainer.analyse(train.whole["policy"], learner.whole(answers)))
-        analysed = {name: float(value) for name, value in found.items()}
+        analysed |= {name: float(value) for name, value in found.items()}
+        if trainer.allocator:
+            analysed |= variances(trainer.allocator, trainer.algorithm, train.whole["policy"], learner.whole(answers),
+                                  collected)
     each = []
     for batch in learner.updates(answers, rng):
         train, metrics = trainer.update(train, batch)
@@ -217,7 +235,7 @@ def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: 
     # Before the first update sampler and trainer hold the same parameters: what differs is their arithmetic.
     means["mismatch/max"] = float(each[0]["ratio/log_max"])
     means["ratio/log_max"] = float(np.max([metrics["ratio/log_max"] for metrics in each]))
-    return train, means | analysed
+    return train, answers, means | analysed
 
 
 def alarm(verdicts: Iterable[Iterable[Verdict]], when: str) -> None:
@@ -229,12 +247,12 @@ def alarm(verdicts: Iterable[Iterable[Verdict]], when: str) -> None:
         say(f"WARNING: {when}: {reasons.total()} of {len(every)} answers could not be scored; {count} times: {reason}")
 
 
-def describe(rollout: Rollouts) -> dict[str, float]:
-    """What the answers of a rollout look like."""
+def describe(rollout: Rollouts, groups: np.ndarray) -> dict[str, float]:
+    """What the answers of a rollout look like. groups: [N] which problem each is to."""
     rewards, lengths = rollout.rewards, rollout.completions.lengths
     valid = np.isfinite(rewards)
-    best, worst = np.where(valid, rewards, -np.inf).max(axis=1), np.where(valid, rewards, np.inf).min(axis=1)
-    some = valid.any(axis=1)
+    best, worst = advantages.extremes(rewards.ravel(), groups)
+    some = best >= worst
     outcomes = np.asarray([[verdict.outcome for verdict in row] for row in rollout.verdicts])
     return {
         "reward/mean": float(rewards[valid].mean()),
@@ -243,7 +261,7 @@ def describe(rollout: Rollouts) -> dict[str, float]:
         "format/share": float((outcomes[valid] != "unparsable").mean()),
         "groups/all_right": float((some & (worst == 1)).mean()),
         "groups/all_wrong": float((some & (best == worst) & (best <= 0)).mean()),
-        "groups/mixed": float(is_mixed(rewards).mean()),
+        "groups/mixed": float((best > worst).mean()),
         "length/mean": float(lengths.mean()),
         "length/truncated": float(rollout.truncated.mean()),
         "length/repetition": repetition(rollout.completions.ids.reshape(lengths.size, -1), lengths.ravel()),

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rl_reasoning.allocation import Estimates, History
 from rl_reasoning.data import Stream
 from rl_reasoning.training.state import TrainState
 
@@ -21,7 +22,7 @@ class LoopState(NamedTuple):
 
     train: parameters and optimizer. drawn: batches of problems taken from the stream. kl_coefficient: of the penalty
     in the reward. step: how many are done. streaks: steps in a row, up to this one, that went wrong in one way
-    (`loop.watch`).
+    (`loop.watch`). estimates: of the problems, for a plan that reads them. history: answers to be trained on again.
     """
 
     train: TrainState
@@ -29,6 +30,8 @@ class LoopState(NamedTuple):
     kl_coefficient: float
     step: int = 0
     streaks: Mapping[str, int] = {}
+    estimates: Estimates = Estimates()
+    history: History = History()
 
 
 def arrays(state: LoopState) -> dict[str, Any]:
@@ -40,7 +43,8 @@ def arrays(state: LoopState) -> dict[str, Any]:
 def facts(state: LoopState, stream: Stream) -> dict[str, Any]:
     """What a checkpoint keeps beside the arrays, JSON-able; a float's digits are all there."""
     return {"step": state.step, "stream": stream.get_state() | {"next": state.drawn},
-            "kl_coefficient": state.kl_coefficient, "streaks": dict(state.streaks)}
+            "kl_coefficient": state.kl_coefficient, "streaks": dict(state.streaks),
+            "estimates": state.estimates.get_state(), "history": state.history.get_state()}
 
 
 def devices(state: LoopState) -> int:
@@ -51,14 +55,15 @@ def devices(state: LoopState) -> int:
 def restored(begun: LoopState, kept: Mapping[str, Any], said: Mapping[str, Any], stream: Stream) -> LoopState:
     """The state of a checkpoint, each array on the devices where `begun` has it, however many had it when saved.
 
-    Args: kept: `arrays` of the checkpoint. said: its `facts`; one written before there were streaks has none.
+    Args: kept: `arrays` of the checkpoint. said: its `facts`; what one written before does not name is empty.
     Raises ValueError when the checkpoint is of another stream of problems.
     """
     stream.set_state(said["stream"])
     placed = jax.tree.map(_place, dict(arrays(begun)), dict(kept))
     return begun._replace(train=begun.train._replace(**placed), drawn=int(said["stream"]["next"]),
                           kl_coefficient=said["kl_coefficient"], step=said["step"],
-                          streaks=said.get("streaks", {}))
+                          streaks=said.get("streaks", {}), estimates=Estimates.from_state(said.get("estimates", {})),
+                          history=History.from_state(said.get("history", {})))
 
 
 def _place(like: jax.Array, values: np.ndarray) -> jax.Array:

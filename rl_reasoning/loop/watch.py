@@ -51,7 +51,8 @@ def watch(settings: Watch, algorithm: Algorithm, streaks: Mapping[str, int], ste
         if found[name] == PATIENCE:
             say(f"warning: step {step}: {message}")
     if found.get("idle") == IDLE:
-        drawn = f" in {algorithm.plan.refill + 1} rounds of problems" if algorithm.plan.refill else ""
+        rounds = getattr(algorithm.plan, "refill", 0)
+        drawn = f" in {rounds + 1} rounds of problems" if rounds else ""
         say(f"step {step}: nothing to learn from for {IDLE} steps; no answer counted{drawn}: "
             "groups/all_right and groups/all_wrong in metrics.jsonl say why")
     if found.get("skipped", 0) >= settings.skipped:

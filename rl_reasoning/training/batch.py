@@ -250,12 +250,21 @@ def _level(parts: list[TrainBatch]) -> list[TrainBatch]:
             for part in parts]
 
 
-def apart(answers: Answers) -> TrainBatch:
-    """Every answer in a micro-batch of its own, [N, 1, ...], behind a copy of its prompt."""
-    count = len(answers.lengths)
-    alone = dataclasses.replace(answers, prompt_ids=answers.prompt_ids[answers.groups], groups=np.arange(
-        count, dtype=np.int32), prompt_lengths=answers.prompt_lengths[answers.groups])
-    [batch] = minibatches(alone, 1, count, answers.prompt_ids.shape[1] + answers.ids.shape[1], order=None)
+def alone(answers: Answers, chosen: np.ndarray) -> Answers:
+    """Some answers, each in a group of its own behind a copy of its prompt.
+
+    Args: chosen: int indices, which may come more than once.
+    """
+    groups = answers.groups[chosen]
+    return Answers(answers.prompt_ids[groups], answers.prompt_lengths[groups], np.arange(len(chosen), dtype=np.int32),
+                   answers.ids[chosen], answers.lengths[chosen],
+                   {name: array[chosen] for name, array in answers.extras.items()})
+
+
+def apart(answers: Answers, chosen: np.ndarray) -> TrainBatch:
+    """Some answers, each in a micro-batch of its own: [N, 1, ...]."""
+    [batch] = minibatches(alone(answers, chosen), 1, len(chosen), answers.prompt_ids.shape[1] + answers.ids.shape[1],
+                          order=None)
     return batch
 
 
@@ -280,13 +289,13 @@ def minibatches(answers: Answers, count: int, microbatches: int, row_length: int
             for parts in split]
 
 
-def uneven_minibatches(answers: Answers, count: int, microbatches: int, row_length: int,
-                       order: np.ndarray | None) -> list[TrainBatch]:
+def uneven_minibatches(answers: Answers, count: int, microbatches: int, row_length: int, order: np.ndarray | None,
+                       shards: int = 1) -> list[TrainBatch]:
     """`minibatches` for groups of any number and sizes: parts of about as many answers, each group whole in one.
 
     Sizes are rounded up to quarters of an even share, so that few shapes are compiled. A part may be empty.
 
-    Args: order: a permutation of the groups; None keeps theirs, from part to part.
+    Args: order: a permutation of the groups; None keeps theirs, from part to part. shards: see `pack`.
     Raises: ValueError: an answer does not fit in a row.
     """
     parts, answers = count * microbatches, _numbered(answers)
@@ -295,8 +304,14 @@ def uneven_minibatches(answers: Answers, count: int, microbatches: int, row_leng
     step = max(1, -(-len(answers.lengths) // (4 * parts)))
     sequences = -(-max(int(sizes[part].sum()) for part in split) // step) * step
     longest = answers.prompt_ids.shape[1] + answers.ids.shape[1]
-    multiple = max(1, step * longest // row_length)
-    packed = [pack(answers.take_groups(part), row_length, sequences, multiple) for part in split]
+    multiple = max(1, step * longest // (row_length * shards))
+
+    def packed_for(sequences: int) -> list[TrainBatch]:
+        return [pack(answers.take_groups(part), row_length, sequences, multiple, shards) for part in split]
+
+    packed = packed_for(sequences)
+    if shards > 1:  # a shard that got many answers makes its part larger than the others
+        packed = packed_for(max(len(part.lengths) for part in packed))
     return [stack(packed[start:start + microbatches]) for start in range(0, parts, microbatches)]
 
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_reasoning.analysis.gradient_norms import make_full_norms, make_head_norms, make_spread
+from rl_reasoning.analysis.gradient_norms import make_full_norms, make_head_norms, make_spread, measure
 from rl_reasoning.models.decoder import DecoderConfig, branch_mask, hidden_states, initialize
 from rl_reasoning.models.likelihood import token_logprobs
-from rl_reasoning.training.batch import Answers, apart, pack, stack
+from rl_reasoning.training.batch import Answers, alone, apart, pack, stack
 
 CONFIG = DecoderConfig(vocabulary=11, layers=1, width=12, heads=2, kv_heads=1, head_dim=6, mlp=16, tied=False)
 SIZES = (3, 1, 2)
@@ -61,21 +61,41 @@ def test_norms_equal_those_of_one_backward_pass_after_the_other(answers, policy,
     found = make_head_norms(CONFIG, 0.8)(policy, {}, packed)
     np.testing.assert_allclose(found[0, :6], [norm(each["head"]) for each in gradients], rtol=1e-5)
     assert not found[0, 6:].any()
-    alone = apart(answers)
+    alone = apart(answers, np.arange(6))
     assert alone.ids.shape == (6, 1, 4)
     full = make_full_norms(CONFIG, 0.8)(policy, {}, alone)
     np.testing.assert_allclose(full[:, 0], [norm(each) for each in gradients], rtol=1e-5)
     assert norm(gradients[0]) > 1.1 * norm(gradients[0]["head"])
 
 
+@pytest.mark.parametrize("one_by_one", [False, True])
+def test_any_number_of_answers_is_measured_in_one_shape(answers, policy, gradients, one_by_one):
+    shapes = []
+    exact = (make_full_norms if one_by_one else make_head_norms)(CONFIG, 0.8)
+
+    def norms(*arguments):
+        shapes.append(tuple(leaf.shape for leaf in arguments[-1]))
+        return exact(*arguments)
+
+    many = alone(answers, np.arange(19) % 6)
+    found = measure(norms, policy, {}, many, one_by_one=one_by_one)
+    expected = [norm(each if one_by_one else each["head"]) for each in gradients]
+    np.testing.assert_allclose(found, np.asarray(expected)[np.arange(19) % 6], rtol=1e-5)
+    assert len(shapes) == 2
+    assert len(set(shapes)) == 1
+    assert len(measure(norms, policy, {}, alone(answers, np.arange(0)), one_by_one=one_by_one)) == 0
+
+
 def test_spread_is_the_sample_covariance(answers, policy, gradients):
     """Of advantage times gradient; the problem with one answer says nothing."""
-    packed = stack([pack(answers.take_groups(np.array(chosen)), 20, sequences=4) for chosen in ([1, 0], [2])])
+    packed = stack([pack(answers.take_groups(np.array(chosen)), 20, sequences=4) for chosen in ([0, 1], [2])])
     found = make_spread(CONFIG, 0.8)(policy, packed)
     pulls = np.stack([a * np.asarray(each["head"]["kernel"]).ravel()
                       for a, each in zip(answers.extras["advantages"][:, 0], gradients, strict=True)])
     expected = [pulls[answers.groups == group].var(axis=0, ddof=1).sum() for group in (0, 2)]
-    assert found.counts.tolist() == [3, 2]
-    np.testing.assert_allclose(found.variances, expected, rtol=1e-4)
-    assert found.estimator(found.counts) == pytest.approx((expected[0] / 3 + expected[1] / 2) / 4, rel=1e-4)
-    assert found.estimator(2.5) == pytest.approx(sum(expected) / 2.5 / 4, rel=1e-4)
+    assert found.counts.tolist() == [3, 1, 2]
+    np.testing.assert_allclose(found.variances, [expected[0], np.nan, expected[1]], rtol=1e-4)
+    measured = found.compared(np.array([2.0, 1, 1]))
+    np.testing.assert_allclose(measured, [(4 * expected[0] / 3 + expected[1] / 2) / 4,
+                                          (4 * expected[0] + expected[1]) / 2.5 / 4], rtol=1e-4)
+    assert found.compared(np.array([np.inf, 1, np.nan])) == (0, 0)

@@ -103,6 +103,6 @@ def test_t39_disagreement_of_two_graders_is_counted():
                              Completions(ids, np.zeros(ids.shape, np.float32), ones, 0 * ones))
     tally = Tally()
     tally.add(sample_records(scored))
-    for found in (describe(scored), tally.summary(samples=4, resamples=10, seed=0)):
+    for found in (describe(scored, np.zeros(4, int)), tally.summary(samples=4, resamples=10, seed=0)):
         assert (found["grader/second"], found["grader/disagreement"]) == (4.0, 0.5)
     assert [record["second"] for record in sample_records(scored)] == ["right", "wrong", "right", "right"]

@@ -124,7 +124,7 @@ def test_more_parts_than_groups_leave_parts_empty():
 
 def test_apart_puts_every_answer_behind_a_prompt_of_its_own():
     data = answers(np.random.default_rng(7), [2, 1])
-    batch = apart(data)
+    batch = apart(data, np.arange(3))
     assert batch.ids.shape == (3, 1, 5)
     for i, group in enumerate(data.groups):
         before, length = data.prompt_lengths[group], data.lengths[i]
