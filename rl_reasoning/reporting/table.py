@@ -105,11 +105,12 @@ def summary_sentence(before: Result | None, after: Result, report: str | None = 
     where `after` is.
     """
     change = difference(after, before) if before else None
-    ks = [k for k in after.ks if k in before.ks] if before else []
-    parts = [] if before else [f"Pass@{k} {percent(after.at(k)[0])}" for k in dict.fromkeys((after.ks[0], after.ks[-1]))]
+    ks = [k for k in after.ks if before is None or k in before.ks]
+    parts = []
     for k in dict.fromkeys((ks[0], ks[-1]) if ks else ()):
         note = _change_note(change, k) if change else "different problems: not comparable"
-        parts.append(f"Pass@{k} {percent(before.at(k)[0])} -> {percent(after.at(k)[0])} ({note})")
+        came = f"{percent(before.at(k)[0])} -> " if before else ""
+        parts.append(f"Pass@{k} {came}{percent(after.at(k)[0])}" + (f" ({note})" if before else ""))
     seeds = f", {len(after.seeds)} seeds" if len(after.seeds) > 1 else ""
     tail = f"; report: {report}" if report else ""
     return f"{after.name}, {after.step} steps{seeds}: {', '.join(parts) or 'no common k to compare'}{tail}"

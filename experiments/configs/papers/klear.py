@@ -73,6 +73,7 @@ def code(config: ConfigDict) -> None:
     config.task.code.path = "klear_code.jsonl"
     config.task.code.reward = "klear"
     config.task.code.tests = 16
+    config.verifier.seconds = 20.0
     config.rl.minibatches = 4
     config.rl.microbatches = 32
     config.rl.optimizer.learning_rate = 5e-7
