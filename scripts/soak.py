@@ -64,7 +64,7 @@ def undisturbed(work: pathlib.Path, steps: int, cache: pathlib.Path) -> list[Usa
         if done(work):
             try:
                 found.append(usage(process.pid, cache))
-            except (FileNotFoundError, ProcessLookupError):
+            except (FileNotFoundError, ProcessLookupError, KeyError):
                 break  # it has ended meanwhile
         time.sleep(0.5)
     if process.wait():
