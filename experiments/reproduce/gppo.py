@@ -6,8 +6,8 @@
 At the default's four mini-batches and learning rate hardly a token is clipped, and methods that differ by their clip
 alone agree. Here a rollout gives 32 updates at five times the learning rate; ratio/clipped_positive and
 ratio/clipped_negative in the report say how much was clipped. Claims: GPPO ends above its rivals at k = 1 and at or
-above them in area under the Pass@k curve, keeps more entropy, and keeps more breadth than clip-higher at matched Pass@1,
-along the whole path. The rest is as in negative_reinforcement.py.
+above them in area under the Pass@k curve, keeps more entropy, and keeps more breadth than clip-higher at matched
+Pass@1, along the whole path. The rest is as in negative_reinforcement.py.
 """
 
 import dataclasses

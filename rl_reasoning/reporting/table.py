@@ -106,7 +106,8 @@ def summary_sentence(before: Result | None, after: Result, report: str | None = 
     """
     change = difference(after, before) if before else None
     ks = [k for k in after.ks if k in before.ks] if before else []
-    parts = [] if before else [f"Pass@{k} {percent(after.at(k)[0])}" for k in dict.fromkeys((after.ks[0], after.ks[-1]))]
+    ends = () if before else dict.fromkeys((after.ks[0], after.ks[-1]))
+    parts = [f"Pass@{k} {percent(after.at(k)[0])}" for k in ends]
     for k in dict.fromkeys((ks[0], ks[-1]) if ks else ()):
         note = _change_note(change, k) if change else "different problems: not comparable"
         parts.append(f"Pass@{k} {percent(before.at(k)[0])} -> {percent(after.at(k)[0])} ({note})")
