@@ -367,6 +367,7 @@ class Experiment:
                           doc="auto goes on with an unfinished run of the same settings; always refuses to begin anew")
     resume_changed: bool = setting(False, doc="go on though settings, data, tokenizer or code have changed; the "
                                    "changes are written to changes.jsonl")
+    wandb: str = setting("", doc="a project of Weights & Biases that gets the metrics too, where wandb is installed")
     task: Task = dataclasses.field(default_factory=Task)
     verifier: Verifier = dataclasses.field(default_factory=Verifier)
     model: Model = dataclasses.field(default_factory=Model)

@@ -47,6 +47,8 @@ def _curves(axes: "Axes", paths: Mapping[str, Path], ks: Sequence[int], step: in
 
 def _trade_off(axes: "Axes", paths: Mapping[str, Path], ks: Sequence[int], step: int, styles: Mapping) -> None:
     axes.set(xlabel=f"Pass@{ks[0]} in percent", ylabel=f"Pass@{ks[-1]} in percent", title="Along training")
+    base = next(iter(paths.values())).pass_at[:, 0].mean(axis=(0, 1))
+    axes.plot(100 * base[0], 100 * base[-1], marker="*", markersize=13, color=INK, linestyle="none", zorder=3)
     for name, path in paths.items():
         shown = path.upto(step).pass_at.mean(axis=(0, 2))
         axes.plot(100 * shown[:, 0], 100 * shown[:, -1], **styles[name], markersize=4)

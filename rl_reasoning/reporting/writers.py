@@ -1,31 +1,46 @@
-"""Metrics to the run folder and to TensorBoard."""
+"""Metrics to the run folder, to TensorBoard, and to Weights & Biases."""
 
+import functools
 import logging
 import os
+import pathlib
+import queue
+import threading
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 from rl_reasoning.reporting.run_folder import RunFolder
 
 _FLUSH_EVERY = 20
+_WAITING, _WAIT = 1000, 20.0
 _log = logging.getLogger(__name__)
 
 
-class MetricWriter:
-    """Writes each step's numbers to the run folder and, where tensorboardX is installed, to TensorBoard.
+class Sink(Protocol):
+    """Where numbers go beside the run folder."""
 
-    The run folder is the record: a failure there is raised. TensorBoard is a convenience: its first
-    failure is logged as one warning, and from then on it gets nothing while the folder goes on.
+    def add(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class MetricWriter:
+    """Writes each step's numbers to the run folder, to TensorBoard, and to Weights & Biases where a run asks for it.
+
+    The run folder is the record: a failure there is raised. The others are a convenience: the first failure of one is
+    logged as one warning, and from then on it gets nothing while the folder goes on. A run asks for Weights & Biases by
+    the setting `wandb` in its config.json.
     """
 
     def __init__(self, folder: RunFolder):
         self.folder = folder
-        self._events = None
-        try:
-            self._events = _EventFile(folder)
-        except Exception as error:  # whatever a third-party writer raises must not stop training
-            self._without_tensorboard(error)
+        self._sinks: dict[str, Sink] = {}
+        self._open("TensorBoard", lambda: _EventFile(folder))
+        settings = folder.config()["config"]
+        if settings.get("wandb"):
+            self._open("Weights & Biases", lambda: _Behind(
+                lambda: _Wandb(settings["wandb"], folder.path, settings)))
 
     def __enter__(self) -> "MetricWriter":
         return self
@@ -36,35 +51,39 @@ class MetricWriter:
     def metrics(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
         """Records the step's metrics; see `RunFolder.append_metrics` for what is refused."""
         self.folder.append_metrics(step, phase, values)
-        self._to_tensorboard(step, phase, values)
+        self._tell(step, phase, values)
 
     def timings(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
         """Records the step's clock readings: "time/..." in seconds, "tokens_per_second"."""
         self.folder.append_timings(step, phase, values)
-        self._to_tensorboard(step, phase, values)
+        self._tell(step, phase, values)
 
     def close(self) -> None:
-        """Writes out what TensorBoard's file still buffers. The run folder buffers nothing."""
-        events, self._events = self._events, None
-        if events is not None:
-            try:
-                events.close()
-            except Exception as error:
-                self._without_tensorboard(error)
+        """Writes out what the others still buffer. The run folder buffers nothing."""
+        for name in list(self._sinks):
+            self._guarded(name, self._sinks[name].close)
+        self._sinks = {}
 
-    def _to_tensorboard(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
-        if self._events is None:
-            return
+    def _open(self, name: str, make: Callable[[], Sink]) -> None:
         try:
-            self._events.add(step, {f"{phase}/{name}": float(value) for name, value in values.items()})
-        except Exception as error:
-            self._without_tensorboard(error)
+            self._sinks[name] = make()
+        except Exception as error:  # whatever a third-party writer raises must not stop training
+            self._without(name, error)
 
-    def _without_tensorboard(self, error: Exception) -> None:
-        self._events = None
-        _log.warning(
-            "TensorBoard gets no more of this run (%s: %s); metrics.jsonl goes on", type(error).__name__, error
-        )
+    def _tell(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
+        named = {f"{phase}/{name}": float(value) for name, value in values.items()}
+        for name, sink in list(self._sinks.items()):
+            self._guarded(name, functools.partial(sink.add, step, named))
+
+    def _guarded(self, name: str, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception as error:
+            self._without(name, error)
+
+    def _without(self, name: str, error: Exception) -> None:
+        self._sinks.pop(name, None)
+        _log.warning("%s gets no more of this run (%s: %s); metrics.jsonl goes on", name, type(error).__name__, error)
 
 
 class _EventFile:
@@ -92,3 +111,60 @@ class _EventFile:
 
     def close(self) -> None:
         self._writer.close()
+
+
+class _Wandb:
+    """A run of Weights & Biases; without a key it keeps its files below the run folder, to be synchronised later."""
+
+    def __init__(self, project: str, folder: pathlib.Path, settings: Mapping[str, Any]):
+        import wandb
+
+        mode = None if wandb.api.api_key else "offline"
+        self._run = wandb.init(project=project, name=folder.name, dir=str(folder), config=dict(settings), mode=mode)
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log({**values, "step": step})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class _Behind:
+    """Makes a sink in another thread and hands it everything: what waits for a network must not make training wait.
+
+    What it has not taken when `_WAIT` seconds are over at the end, or when its queue is full, it does not get.
+
+    Raises (from `add` and `close`): whatever the sink raised, and TimeoutError.
+    """
+
+    def __init__(self, make: Callable[[], Sink]):
+        self._make, self._error = make, None
+        self._queue: queue.Queue = queue.Queue(maxsize=_WAITING)
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        if self._error:
+            raise self._error
+        try:
+            self._queue.put_nowait((step, values))
+        except queue.Full:
+            raise TimeoutError(f"it has not taken its last {_WAITING} records") from None
+
+    def close(self) -> None:
+        if not self._error:
+            self._queue.put(None, timeout=_WAIT)
+            self._thread.join(_WAIT)
+        if self._error:
+            raise self._error
+        if self._thread.is_alive():
+            raise TimeoutError(f"it did not end within {_WAIT:.0f} seconds")
+
+    def _work(self) -> None:
+        try:
+            sink = self._make()
+            while (record := self._queue.get()) is not None:
+                sink.add(*record)
+            sink.close()
+        except Exception as error:
+            self._error = error

@@ -1,13 +1,16 @@
-"""T63: the run folder is complete whatever TensorBoard does."""
+"""T63: the run folder is complete whatever TensorBoard and Weights & Biases do."""
 
 import logging
 import sys
+import threading
+import types
 
 import pytest
 import tensorboardX.event_file_writer
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.record_writer import masked_crc32c
 
+from rl_reasoning.reporting import writers
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.reporting.writers import MetricWriter
 
@@ -71,3 +74,69 @@ def test_a_broken_run_folder_is_an_error(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     with MetricWriter(folder) as writer, pytest.raises(IsADirectoryError):
         writer.metrics(1, "rl", {"reward/mean": 0.5})
+
+
+class FakeWandb:
+    """What the writer uses of wandb; `broken` names a call that raises, or with "hang:" before it one that stays."""
+
+    def __init__(self, broken=""):
+        self.broken, self.logged, self.started, self.finished = broken, [], {}, 0
+        self.api = types.SimpleNamespace(api_key=None)
+
+    def _call(self, name):
+        if self.broken == name:
+            raise ConnectionError("no network")
+        if self.broken == f"hang:{name}":
+            threading.Event().wait()
+
+    def init(self, **settings):
+        self._call("init")
+        self.started = settings
+        return self
+
+    def log(self, values):
+        self._call("log")
+        self.logged.append(values)
+
+    def finish(self):
+        self._call("finish")
+        self.finished += 1
+
+
+def wandb_run(tmp_path, monkeypatch, module, steps=3):
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    monkeypatch.setattr(writers, "_WAIT", 0.2)
+    folder = RunFolder(tmp_path / "a-run")
+    folder.write_config({"wandb": "my-project", "seed": 4}, ["x"], {"jax": "1"})
+    write_steps(folder, steps)
+    assert [record["step"] for record in folder.metrics()] == list(range(1, steps + 1))
+    assert len(folder.timings()) == steps
+    assert scalars(folder)[("rl/reward/mean", 1)] == 0.5
+
+
+def test_weights_and_biases_gets_the_same_numbers_where_it_is_asked_for(tmp_path, monkeypatch):
+    fake = FakeWandb()
+    wandb_run(tmp_path, monkeypatch, fake)
+    assert [values for values in fake.logged if "rl/reward/mean" in values] == [
+        {"rl/reward/mean": 0.5 * step, "step": step} for step in (1, 2, 3)]
+    assert fake.finished == 1
+    assert (fake.started["project"], fake.started["name"], fake.started["config"]["seed"]) == ("my-project", "a-run", 4)
+    assert fake.started["mode"] == "offline", "without a key nothing is asked and nothing is sent"
+    other = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", other)
+    write_steps(RunFolder(tmp_path / "not-asked"))
+    assert not other.started
+
+
+@pytest.mark.parametrize("broken", ["init", "log", "finish", "hang:init", "hang:log", "hang:finish", "absent"])
+def test_t63_weights_and_biases_that_fail_stop_nothing_and_warn_once(tmp_path, monkeypatch, caplog, broken):
+    with caplog.at_level(logging.WARNING):
+        wandb_run(tmp_path, monkeypatch, None if broken == "absent" else FakeWandb(broken))
+    assert caplog.text.count("Weights & Biases gets no more of this run") == 1
+
+
+def test_t63_a_queue_that_nobody_empties_ends_in_a_warning(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(writers, "_WAITING", 5)
+    with caplog.at_level(logging.WARNING):
+        wandb_run(tmp_path, monkeypatch, FakeWandb("hang:log"), steps=20)
+    assert caplog.text.count("it has not taken its last 5 records") == 1
