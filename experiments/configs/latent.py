@@ -6,7 +6,13 @@
 For each held-out problem the hidden states that chose the first tokens of the likeliest answer are moved by a
 policy gradient (arXiv 2505.13308), and the policy goes on from their tokens; its parameters stay as they are.
 
-Presets after the colon: smoke, every stage at toy size; list, the algorithms.
+Hardware: any machine with a CPU; two cores take half a minute beside the base, which is trained once. Expected with
+seed 0 and the perfect reward, in percent for one, two and eleven answers a problem: latent 48.8, 61.3, 76.6; random
+steps instead 48.8, 56.2, 62.5; the likeliest answer and then draws 48.8, 57.0, 85.5. With --config.latent.reward=
+likelihood or value, which do not know the right answer, nothing is gained.
+
+Presets after the colon: smoke, every stage at toy size; smollm2, a language model on sums, and smollm2_self, judging
+its own answers; list, the algorithms.
 """
 
 from ml_collections import ConfigDict
@@ -66,4 +72,30 @@ def smoke(config: ConfigDict) -> None:
     config.latent.batch = 8
 
 
-PRESETS = {"smoke": smoke}
+def smollm2(config: ConfigDict) -> None:
+    """SmolLM2-135M-Instruct on sums in text, a few problems; experiments/configs/smollm2.py says what it needs."""
+    config.name += "-smollm2"
+    config.task.kind = "arithmetic"
+    config.model.source = "smollm2-135m"
+    config.warm_start.steps = 0
+    config.warm_start.refine_steps = 0
+    config.evaluation.problems = 16
+    config.evaluation.sampling.max_tokens = 24
+    config.latent.methods = ("greedy", "latent", "greedy_best_of")
+    config.latent.fraction = 0.6  # an answer says the sum again first; its result lies within
+    config.latent.steps = 3
+    config.latent.optimizer.learning_rate = 0.03
+    config.latent.batch = 16
+
+
+def smollm2_self(config: ConfigDict) -> None:
+    """The same model judging its own answers, which takes far more tokens than giving them."""
+    smollm2(config)
+    config.name += "-self"
+    config.evaluation.problems = 6
+    config.latent.reward = "self"
+    config.latent.steps = 1
+    config.latent.checks.max_tokens = 48
+
+
+PRESETS = {"smoke": smoke, "smollm2": smollm2, "smollm2_self": smollm2_self}

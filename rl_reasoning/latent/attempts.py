@@ -107,6 +107,10 @@ class Attempts:
         """The text of one answer."""
         return self.policy.decode(self.ids[problem, attempt], self.lengths[problem, attempt])
 
+    def returned(self, rule: str) -> list[str]:
+        """The text of each problem's answer that `chosen` names."""
+        return [self.text(*where) for where in enumerate(self.chosen(rule))]
+
     def within(self, budget: float) -> np.ndarray:
         """[P, A] bool: the answers that a problem can have for so many tokens; the first can always be had."""
         made = np.arange(self.tokens.shape[1]) < self.counts[:, None]

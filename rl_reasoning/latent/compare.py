@@ -10,7 +10,7 @@ import numpy as np
 from rl_reasoning.evaluation.pass_at_k import bootstrap_interval, paired_difference
 from rl_reasoning.latent.attempts import Attempts, vote
 from rl_reasoning.reporting.table import percent, plain, points
-from rl_reasoning.rollouts import BROKEN
+from rl_reasoning.rollouts import BROKEN, NothingScored
 from rl_reasoning.tasks.pool import Verifier
 from rl_reasoning.types import Outcome, StopReason, Verdict
 
@@ -82,11 +82,14 @@ def summaries(runs: Sequence[Searched], at: Sequence[int], resamples: int, seed:
     """One record a method: accuracy at each budget as [mean, low, high], and what was spent.
 
     Problems whose returned answer cannot be judged, in any method at any budget, count in none.
+
+    Raises:
+      NothingScored: no problem is left.
     """
     right = np.asarray([[run.right(budget) for budget in at] for run in runs]).transpose(0, 2, 1)  # [methods, P, K]
     known = np.isfinite(right).all(axis=(0, 2))
     if not known.any():
-        raise ValueError("no problem's answers could be judged by every method")
+        raise NothingScored("there is no problem whose answers could be judged for every method")
     records = []
     for run, values in zip(runs, right[:, known], strict=True):
         low, high = bootstrap_interval(values, resamples, seed)

@@ -44,8 +44,8 @@ def run_experiment(experiment: Experiment) -> int:
       ConfigError: settings that cannot be run.
     """
     try:
-        with Stops(experiment.checkpoint.seconds) as stops:
-            return _run(experiment, stops)
+        run(experiment)
+        return 0
     except Stopped as stop:
         say(f"{stop}; the same command goes on from here")
         return stop.code
@@ -54,11 +54,22 @@ def run_experiment(experiment: Experiment) -> int:
         return 1
 
 
-def _run(experiment: Experiment, stops: Stops) -> int:
+def run(experiment: Experiment) -> list[RunFolder]:
+    """Runs what the settings say and returns the folders with what came of it; for notebooks.
+
+    Raises:
+      ConfigError: settings that cannot be run.
+      TrainingFailed, NothingScored, PoolError, OSError: it could not go on.
+      Stopped: SIGTERM, or Ctrl-C or a notebook's stop button; the same call goes on from there.
+    """
     keep_compiled_programs(experiment)
     if experiment.mode == "evaluate":
-        _evaluate_only(experiment)
-        return 0
+        return [_evaluate_only(experiment)]
+    with Stops(experiment.checkpoint.seconds) as stops:
+        return _train_all(experiment, stops)
+
+
+def _train_all(experiment: Experiment, stops: Stops) -> list[RunFolder]:
     lab = build(experiment)
     for line in lab.data.lines if lab.data else ():
         say(line)
@@ -70,7 +81,7 @@ def _run(experiment: Experiment, stops: Stops) -> int:
             _report(experiment, folders)
     finally:
         lab.verifier.close()
-    return 0
+    return folders
 
 
 def _name(experiment: Experiment) -> str:
@@ -92,7 +103,7 @@ def _report(experiment: Experiment, folders: list[RunFolder]) -> None:
     say(f"report: {report}", file=sys.stdout)
 
 
-def _evaluate_only(experiment: Experiment) -> None:
+def _evaluate_only(experiment: Experiment) -> RunFolder:
     """Answers of a policy that is there, and their tables."""
     folder = evaluate_policy(experiment)
     write_report(folder.report_path, [folder], experiment.name)
@@ -101,6 +112,7 @@ def _evaluate_only(experiment: Experiment) -> None:
         if table:
             say(table, file=sys.stdout)
     say(f"report: {folder.report_path}", file=sys.stdout)
+    return folder
 
 
 def keep_compiled_programs(experiment: Experiment) -> None:

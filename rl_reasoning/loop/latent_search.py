@@ -20,6 +20,7 @@ from rl_reasoning.loop.setup import Lab, make_verifier
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.reporting.console import say
 from rl_reasoning.reporting.run_folder import RunFolder
+from rl_reasoning.rollouts import NothingScored
 from rl_reasoning.tasks.pool import PoolError, Verifier
 from rl_reasoning.types import Outcome, Problem
 
@@ -28,7 +29,7 @@ RULES = {"greedy": "last", "best_of": "best", "greedy_best_of": "best", "majorit
 
 
 def run_latent_search(experiment: Experiment) -> int:
-    """Runs what the settings say and returns the exit code: 0, or 1 when a verifier broke down.
+    """Runs what the settings say and returns the exit code: 0, or 1 when verifiers broke down or judged nothing.
 
     Raises:
       ConfigError: settings that cannot be run.
@@ -44,23 +45,22 @@ def run_latent_search(experiment: Experiment) -> int:
         folder = RunFolder.create(experiment.workdir, f"{experiment.name}-latent-seed{experiment.seed}")
         say(f"run folder: {folder.path}")
         folder.write_config(lab.experiment, sys.argv)
-        runs = search_all(lab, asked.parameters, own)
-    except PoolError as error:
+        runs = search_all(lab, asked.parameters, own, folder)
+        most = experiment.evaluation.sampling.max_tokens
+        records = summaries(runs, budgets(runs, most), experiment.evaluation.bootstrap, experiment.seed)
+    except (NothingScored, PoolError) as error:
         say(f"stopped: {error}")
         return 1
     finally:
         lab.verifier.close()
         own.close()
-    most = experiment.evaluation.sampling.max_tokens
-    records = summaries(runs, budgets(runs, most), experiment.evaluation.bootstrap, experiment.seed)
-    folder.write_lines("latent_answers", (record for run in runs for record in run.records()))
     folder.write_lines("latent_search", records)
     say(report(records), file=sys.stdout)
     return 0
 
 
-def search_all(lab: Lab, parameters: Parameters, verifier: Verifier) -> list[Searched]:
-    """Every method that the settings name, judged by the task's verifier."""
+def search_all(lab: Lab, parameters: Parameters, verifier: Verifier, folder: RunFolder) -> list[Searched]:
+    """Every method that the settings name, judged by the task's verifier; its answers are written as it ends."""
     settings, runs = lab.experiment.latent, []
     reward = make_reward(lab, parameters, verifier)
     for name in settings.methods:
@@ -68,9 +68,10 @@ def search_all(lab: Lab, parameters: Parameters, verifier: Verifier) -> list[Sea
         attempts = _search(lab, parameters, name, reward, [run.attempts for run in runs])
         seconds = time.perf_counter() - began
         runs.append(judge(name, attempts, RULES.get(name, settings.answer), verifier, seconds))
-        if isinstance(reward, SelfChecks):
-            say(reward.described())
         say(f"{name}: {attempts.counts.sum()} answers, {attempts.tokens.sum()} tokens, {seconds:.1f} s")
+        folder.write_lines(f"latent_{name}", runs[-1].records())
+    if isinstance(reward, SelfChecks):
+        say(reward.described())
     return runs
 
 

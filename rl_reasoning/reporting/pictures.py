@@ -77,6 +77,12 @@ class Picture:
         self._write(paths[1], format="png", dpi=_PNG_DOTS, metadata={"Software": None})
         return paths
 
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows."""
+        buffer = io.BytesIO()
+        self._write(buffer, format="png", dpi=_PNG_DOTS, metadata={"Software": None})
+        return buffer.getvalue()
+
     def _write(self, target: Any, **options: Any) -> None:
         import matplotlib
         from matplotlib.figure import Figure

@@ -6,7 +6,7 @@
     timings.jsonl               one line a step: {"step": 3, "phase": "rl", "time/rollout": 0.2, ...}
     evaluations/summary.jsonl   one line an evaluation, see `RunFolder.write_evaluation`
     evaluations/<label>.jsonl   one line an answer
-    latent_search.jsonl         one line a method, and latent_answers.jsonl one line an answer, of a search at test time
+    latent_search.jsonl         a search at test time: one line a method; its answers are in latent_<method>.jsonl
     report.html, tensorboard/, checkpoints/
 
 metrics.jsonl holds no clock reading, so the same seed gives the same bytes; clocks go to timings.jsonl.

@@ -5,6 +5,7 @@ import pytest
 
 from rl_reasoning.latent.attempts import Attempts
 from rl_reasoning.latent.compare import Searched, budgets, judge, report, summaries
+from rl_reasoning.rollouts import NothingScored
 from rl_reasoning.types import Outcome, Problem, StopReason, Verdict
 
 
@@ -93,7 +94,7 @@ def test_summaries_and_tables():
 
 
 def test_nothing_to_judge():
-    with pytest.raises(ValueError, match="no problem's answers could be judged"):
+    with pytest.raises(NothingScored, match="no problem whose answers could be judged"):
         summaries([searched("greedy", ["C"])], [2], 10, 0)
 
 

@@ -5,10 +5,12 @@ import pytest
 
 from rl_reasoning import rollouts
 from rl_reasoning.config import Sampling
-from rl_reasoning.latent import best_of, latent_search, steps
-from rl_reasoning.latent.attempts import vote
+from rl_reasoning.latent import best_of, latent_search, search, steps
+from rl_reasoning.latent.attempts import Attempts, vote
+from rl_reasoning.latent.finish import Answers
 from rl_reasoning.latent.rewards import by_function
 from rl_reasoning.sampling import decode
+from rl_reasoning.types import StopReason
 from tests.latent import tiny
 
 
@@ -93,6 +95,29 @@ def test_no_reward_ends_a_search_and_is_never_chosen():
     assert (attempts.chosen("best")[searched] == 0).all()
 
 
+def test_a_broken_answer_is_rewarded_by_nobody():
+    attempts, seen = Attempts.empty(tiny.POLICY, tiny.PROBLEMS[:2], 2, 3), []
+    reward = by_function(lambda problem, text: seen.append((problem.id, text)) or -0.5)
+    attempts.add(np.arange(2), Answers(np.array([[1, 2, 3], [4, 5, 6]]), np.array([3, 0]),
+                                       np.array([StopReason.LENGTH, StopReason.NAN])), reward)
+    assert seen == [("p0", "w1 w2 w3")]
+    np.testing.assert_array_equal(attempts.rewards[:, 0], [-0.5, np.nan])
+    assert attempts.tokens[:, 0].tolist() == [3, 0]
+
+
+@pytest.mark.parametrize(("baseline", "expected"), [
+    ("none", [[-0.2, -0.4, 0, 0], [-1, -1, -1, 0]]), ("mean", [[0.55, 0.35, 0, 0], [-1, -1, -1, 0]])])
+def test_what_a_tokens_gradient_is_weighed_with(baseline, expected):
+    """Its reward, less the mean of the problem's earlier rewards (-1 and -0.5); nothing beyond the answer's end."""
+    attempts = Attempts.empty(tiny.POLICY, tiny.PROBLEMS[:2], 4, tiny.MOST)
+    attempts.counts[:] = [3, 1]
+    attempts.rewards[0, :3], attempts.rewards[1, 0] = [-1, -0.5, -0.4], -1
+    attempts.process[0, 2, :2], attempts.process[1, 0] = [-0.2, -0.4], -1
+    attempts.lengths[0, 2], attempts.lengths[1, 0] = 2, 3
+    walk = search._LatentWalk(tiny.POLICY, tiny.PARAMETERS, attempts, tiny.settings(baseline=baseline), tiny.KEY, None)
+    np.testing.assert_allclose(walk._weights(np.arange(2)), expected, atol=1e-6)
+
+
 def test_other_lengths_and_problems_do_not_compile_again(searched):
     """T31."""
     programs = steps.climb, steps.read_latents, decode.prefill, decode.fill, decode.decode
@@ -127,6 +152,7 @@ def test_what_is_returned(searched):
     attempts.tokens = np.array([[3, 3], [3, 3], [3, 3], [3, 3], [9, 9]])
     assert attempts.chosen("last").tolist() == [1, 1, 1, 1, 0]
     assert attempts.chosen("best").tolist() == [0, 1, 0, 1, 0]
+    assert attempts.returned("best")[1] == attempts.text(1, 1)
     assert attempts.chosen("last", budget=5).tolist() == [0, 0, 0, 0, 0]
     assert attempts.within(6).tolist() == [[True, True]] * 4 + [[True, False]]
 

@@ -9,6 +9,7 @@ from rl_reasoning.config import LATENT_METHODS
 from rl_reasoning.edge import ConfigError, read_experiment
 from rl_reasoning.loop.latent_search import run_latent_search
 from rl_reasoning.reporting.run_folder import RunFolder
+from tests.models import gguf_fixture
 
 
 def smoke(workdir, **changes):
@@ -33,13 +34,13 @@ def test_every_method_has_a_row_and_every_answer_a_line(tmp_path, capsys):
     assert "Accuracy in percent over 4 problems" in table
     records = folder.lines("latent_search")
     assert tuple(record["method"] for record in records) == LATENT_METHODS
-    answers = folder.lines("latent_answers")
     for record in records:
-        own = [answer for answer in answers if answer["method"] == record["method"]]
+        own = folder.lines(f"latent_{record['method']}")
+        assert {answer["method"] for answer in own} == {record["method"]}
         assert sum(answer["returned"] for answer in own) == 4
         assert sum(answer["tokens"] for answer in own) == pytest.approx(4 * record["tokens"][-1])
         assert f"\n{record['method']} " in table
-    assert {answer["reward"] for answer in answers if answer["method"] == "latent"} <= {0.0, -1.0}
+    assert {answer["reward"] for answer in folder.lines("latent_latent")} <= {0.0, -1.0}
     assert folder.config()["config"]["mode"] == "latent_search"
 
 
@@ -47,7 +48,7 @@ def test_every_method_has_a_row_and_every_answer_a_line(tmp_path, capsys):
 def test_other_rewards(reward, tmp_path):
     methods = ("latent",) if reward != "verifier" else ("best_of",)
     folder = run(untrained(tmp_path, latent={"reward": reward, "methods": methods, "value_problems": 16}))
-    found = [answer["reward"] for answer in folder.lines("latent_answers")]
+    found = [answer["reward"] for answer in folder.lines(f"latent_{methods[0]}")]
     assert min(found) >= -1
     assert max(found) <= 0
     if reward != "value":  # of an untrained policy, which is never right, every value is 0
@@ -58,10 +59,33 @@ def test_other_rewards(reward, tmp_path):
 def test_the_smoke_preset_trains_its_base_and_repeats(tmp_path):
     experiment = smoke(tmp_path, rl={"steps": 0})
     first = run(experiment)
+    assert len(first.lines("latent_latent")) >= 8
     kept = dataclasses.replace(experiment.evaluation, run=str(first.path))
     for name, evaluation in (("again", experiment.evaluation), ("of-a-run", kept)):
         assert run_latent_search(dataclasses.replace(experiment, name=name, evaluation=evaluation)) == 0
-        assert RunFolder(tmp_path / f"{name}-latent-seed0").lines("latent_answers") == first.lines("latent_answers")
+        assert RunFolder(tmp_path / f"{name}-latent-seed0").lines("latent_latent") == first.lines("latent_latent")
+
+
+@pytest.mark.slow
+def test_a_language_model_judges_its_own_answers(tmp_path, capsys):
+    """Random weights give no verdict, so every reward is -1 and every check is counted as silent."""
+    source = gguf_fixture.write(tmp_path / "tiny.gguf", gguf_fixture.metadata() | {"llama.context_length": 4096})
+    config = latent.get_config("smollm2_self")
+    config.update({"workdir": str(tmp_path), "model": {"source": str(source)}, "evaluation": {"problems": 2},
+                   "latent": {"checks": {"max_tokens": 4}, "methods": ("greedy", "latent", "majority")}})
+    assert run_latent_search(read_experiment(config)) == 0
+    assert "16 checks, 16 without a verdict" in capsys.readouterr().err
+    folder = RunFolder(tmp_path / "latent-smollm2-self-latent-seed0")
+    answers = folder.lines("latent_latent")
+    assert {answer["reward"] for answer in answers} == {-1.0}
+    assert all(4 * 1 < answer["tokens"] <= 24 + 4 * 4 for answer in answers)
+    # A vote judges nothing, so it has more answers for the same tokens.
+    assert len(folder.lines("latent_majority")) > len(answers)
+    small = gguf_fixture.write(tmp_path / "small.gguf")
+    config.model.source = str(small)
+    config.latent.checks.max_tokens = 1024
+    with pytest.raises(ConfigError, match=r"a check of an answer has up to .* the model was made for 1024"):
+        run_latent_search(read_experiment(config))
 
 
 @pytest.mark.parametrize(("changes", "message"), [
