@@ -37,6 +37,6 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "lm": LM,
-        "dev": [*LM, "chex", "hypothesis", "pytest>=8", "pytest-xdist", "ruff"],
+        "dev": [*LM, "chex", "hypothesis", "ipykernel", "nbclient", "pytest>=8", "pytest-xdist", "ruff"],
     },
 )
