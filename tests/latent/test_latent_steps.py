@@ -104,6 +104,7 @@ def test_tokens_after_a_step_are_the_moved_latents_likeliest():
         assert (np.asarray(moved.tokens)[own] != GREEDY.ids[:, :4][own]).any()
 
 
+@pytest.mark.slow
 def test_drawn_tokens_follow_the_latents_distribution():
     settings = tiny.settings(tokens="sample", rate=0.0)
     many = 512

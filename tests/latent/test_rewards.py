@@ -62,6 +62,7 @@ class FirstWord:
         return [VERDICTS["right" if text and int(text.split()[0][1:]) % 2 == 0 else "wrong"] for _, text in items]
 
 
+@pytest.mark.slow
 def test_a_value_head_learns_what_the_states_hold():
     """The first token is to be read from the state after it, so that a token's reward tells right from wrong."""
     sampling = Sampling(max_tokens=tiny.MOST)

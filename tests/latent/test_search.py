@@ -40,6 +40,7 @@ def test_a_search_stops_at_the_first_good_answer_and_after_all_steps_at_the_late
     assert (searched.tokens.sum(axis=1) >= counts).all()
 
 
+@pytest.mark.slow
 def test_first_answers_are_the_likeliest(searched):
     greedy = Sampling(temperature=0.0, max_tokens=tiny.MOST)
     _, found = rollouts.sample(tiny.POLICY, tiny.PARAMETERS, tiny.PROBLEMS[:4], range(1), tiny.KEY, greedy)
@@ -48,7 +49,8 @@ def test_first_answers_are_the_likeliest(searched):
 
 
 @pytest.mark.parametrize(("method", "changes"), [
-    ("latent", {}), ("latent", {"tokens": "sample", "baseline": "mean"}), ("noise", {})])
+    ("latent", {}), pytest.param("latent", {"tokens": "sample", "baseline": "mean"}, marks=pytest.mark.slow),
+    pytest.param("noise", {}, marks=pytest.mark.slow)])
 def test_answers_do_not_depend_on_neighbours(method, changes):
     """Other neighbours in another order, and four side by side of the nine that there are: the same answers."""
     together = run(method=method, **changes)
@@ -59,6 +61,7 @@ def test_answers_do_not_depend_on_neighbours(method, changes):
     assert (together.ids[:, 1] != together.ids[:, 0]).any()
 
 
+@pytest.mark.slow
 def test_one_by_one_gives_the_same_answers(searched):
     alone = [run([problem], batch=1) for problem in tiny.PROBLEMS]
     np.testing.assert_array_equal(np.concatenate([each.ids for each in alone]), searched.ids)

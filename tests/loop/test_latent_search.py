@@ -28,6 +28,7 @@ def untrained(workdir, **changes):
     return smoke(workdir, warm_start={"steps": 0}, evaluation={"problems": 4}, **changes)
 
 
+@pytest.mark.slow
 def test_every_method_has_a_row_and_every_answer_a_line(tmp_path, capsys):
     folder = run(untrained(tmp_path))
     table = capsys.readouterr().out
@@ -44,7 +45,8 @@ def test_every_method_has_a_row_and_every_answer_a_line(tmp_path, capsys):
     assert folder.config()["config"]["mode"] == "latent_search"
 
 
-@pytest.mark.parametrize("reward", ["likelihood", "value", "verifier"])
+@pytest.mark.parametrize("reward", [
+    pytest.param("likelihood", marks=pytest.mark.slow), pytest.param("value", marks=pytest.mark.slow), "verifier"])
 def test_other_rewards(reward, tmp_path):
     methods = ("latent",) if reward != "verifier" else ("best_of",)
     folder = run(untrained(tmp_path, latent={"reward": reward, "methods": methods, "value_problems": 16}))
