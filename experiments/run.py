@@ -39,15 +39,11 @@ def run(experiment: Experiment) -> int:
     if experiment.mode == "list":
         print(options.table())
         return 0
-    if experiment.mode == "latent_search":
-        from rl_reasoning.loop.latent_search import run_latent_search
-
-        return run_latent_search(experiment)
     from rl_reasoning.loop import run_experiment
     from rl_reasoning.loop.experiment import BASE
 
     compared = [name for name in experiment.compare if name != BASE]
-    trained = {"train": [experiment.algorithm], "compare": compared, "evaluate": []}
+    trained = {"train": [experiment.algorithm], "compare": compared, "evaluate": [], "latent_search": []}
     for name in trained[experiment.mode]:
         try:
             options.check(name, options.resolve(name, experiment.objective), experiment)

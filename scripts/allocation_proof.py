@@ -30,7 +30,8 @@ from scipy import stats
 
 from rl_reasoning.config import Experiment, Optimizer
 from rl_reasoning.edge import read_experiment
-from rl_reasoning.loop.experiment import keep_compiled_programs, train
+from rl_reasoning.loop.experiment import train
+from rl_reasoning.loop.modes import keep_compiled_programs
 from rl_reasoning.loop.setup import build
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -15,26 +15,24 @@ from rl_reasoning.latent.compare import Searched, budgets, judge, report, summar
 from rl_reasoning.latent.value import by_value, fit_value
 from rl_reasoning.loop.describe import describe_model
 from rl_reasoning.loop.evaluating import asked_policy
-from rl_reasoning.loop.experiment import keep_compiled_programs
 from rl_reasoning.loop.setup import Lab, make_verifier
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.reporting.console import say
 from rl_reasoning.reporting.run_folder import RunFolder
-from rl_reasoning.rollouts import NothingScored
-from rl_reasoning.tasks.pool import PoolError, Verifier
+from rl_reasoning.tasks.pool import Verifier
 from rl_reasoning.types import Outcome, Problem
 
 # Which answer counts; for the other methods the settings say it.
 RULES = {"greedy": "last", "best_of": "best", "greedy_best_of": "best", "majority": "vote"}
 
 
-def run_latent_search(experiment: Experiment) -> int:
-    """Runs what the settings say and returns the exit code: 0, or 1 when verifiers broke down or judged nothing.
+def search_policy(experiment: Experiment) -> RunFolder:
+    """Searches by every method that the settings name, prints their table, and returns the folder with all answers.
 
     Raises:
       ConfigError: settings that cannot be run.
+      NothingScored, PoolError: verifiers judged nothing, or broke down.
     """
-    keep_compiled_programs(experiment)
     asked = asked_policy(experiment)
     lab = asked.lab
     # The reward may be a function that the settings name; what counts in the table is the task's own word.
@@ -48,15 +46,12 @@ def run_latent_search(experiment: Experiment) -> int:
         runs = search_all(lab, asked.parameters, own, folder)
         most = experiment.evaluation.sampling.max_tokens
         records = summaries(runs, budgets(runs, most), experiment.evaluation.bootstrap, experiment.seed)
-    except (NothingScored, PoolError) as error:
-        say(f"stopped: {error}")
-        return 1
     finally:
         lab.verifier.close()
         own.close()
     folder.write_lines("latent_search", records)
     say(report(records), file=sys.stdout)
-    return 0
+    return folder
 
 
 def search_all(lab: Lab, parameters: Parameters, verifier: Verifier, folder: RunFolder) -> list[Searched]:

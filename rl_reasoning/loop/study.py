@@ -12,7 +12,7 @@ from rl_reasoning.config import Experiment
 from rl_reasoning.evaluation.pass_at_k import pass_at_k, powers_of_two
 from rl_reasoning.evaluation.paths import Path
 from rl_reasoning.evaluation.verdicts import Claim, verdict_rows
-from rl_reasoning.loop.experiment import run_experiment
+from rl_reasoning.loop.modes import run_experiment
 from rl_reasoning.reporting.console import say
 from rl_reasoning.reporting.report import write_report
 from rl_reasoning.reporting.run_folder import RunFolder

@@ -7,7 +7,7 @@ import pytest
 from experiments.configs import latent
 from rl_reasoning.config import LATENT_METHODS
 from rl_reasoning.edge import ConfigError, read_experiment
-from rl_reasoning.loop.latent_search import run_latent_search
+from rl_reasoning.loop import run_experiment
 from rl_reasoning.reporting.run_folder import RunFolder
 from tests.models import gguf_fixture
 
@@ -20,7 +20,7 @@ def smoke(workdir, **changes):
 
 
 def run(experiment):
-    assert run_latent_search(experiment) == 0
+    assert run_experiment(experiment) == 0
     return RunFolder(f"{experiment.workdir}/latent-smoke-latent-seed0")
 
 
@@ -64,7 +64,7 @@ def test_the_smoke_preset_trains_its_base_and_repeats(tmp_path):
     assert len(first.lines("latent_latent")) >= 8
     kept = dataclasses.replace(experiment.evaluation, run=str(first.path))
     for name, evaluation in (("again", experiment.evaluation), ("of-a-run", kept)):
-        assert run_latent_search(dataclasses.replace(experiment, name=name, evaluation=evaluation)) == 0
+        assert run_experiment(dataclasses.replace(experiment, name=name, evaluation=evaluation)) == 0
         assert RunFolder(tmp_path / f"{name}-latent-seed0").lines("latent_latent") == first.lines("latent_latent")
 
 
@@ -75,7 +75,7 @@ def test_a_language_model_judges_its_own_answers(tmp_path, capsys):
     config = latent.get_config("smollm2_self")
     config.update({"workdir": str(tmp_path), "model": {"source": str(source)}, "evaluation": {"problems": 2},
                    "latent": {"checks": {"max_tokens": 4}, "methods": ("greedy", "latent", "majority")}})
-    assert run_latent_search(read_experiment(config)) == 0
+    assert run_experiment(read_experiment(config)) == 0
     assert "16 checks, 16 without a verdict" in capsys.readouterr().err
     folder = RunFolder(tmp_path / "latent-smollm2-self-latent-seed0")
     answers = folder.lines("latent_latent")
@@ -87,7 +87,7 @@ def test_a_language_model_judges_its_own_answers(tmp_path, capsys):
     config.model.source = str(small)
     config.latent.checks.max_tokens = 1024
     with pytest.raises(ConfigError, match=r"a check of an answer has up to .* the model was made for 1024"):
-        run_latent_search(read_experiment(config))
+        run_experiment(read_experiment(config))
 
 
 @pytest.mark.parametrize(("changes", "message"), [
