@@ -122,11 +122,19 @@ class Gym:
 
 
 @dataclasses.dataclass(frozen=True)
+class Own:
+    """Problems from a function of your own, judged by verifier.function."""
+
+    problems: str = setting("", doc="module:function () -> problems, as in my_task:problems")
+    held_out: float = setting(0.2, low=0.01, high=0.9, doc="share of the problems that the hash holds out")
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """Which problems, and the settings of that kind of problem."""
 
     kind: str = setting("countdown", doc="the kind of problem", choices=(
-        "countdown", "arithmetic", "math", "code", "path", "blocksworld", "gym"))
+        "countdown", "arithmetic", "math", "code", "path", "blocksworld", "gym", "own"))
     countdown: Countdown = dataclasses.field(default_factory=Countdown)
     arithmetic: Arithmetic = dataclasses.field(default_factory=Arithmetic)
     math: Math = dataclasses.field(default_factory=Math)
@@ -134,6 +142,7 @@ class Task:
     path: Path = dataclasses.field(default_factory=Path)
     blocksworld: Blocksworld = dataclasses.field(default_factory=Blocksworld)
     gym: Gym = dataclasses.field(default_factory=Gym)
+    own: Own = dataclasses.field(default_factory=Own)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -117,6 +117,11 @@ def _broken_task_rules(experiment: Experiment) -> Broken:
                f"task.code.seconds = {code.seconds:g} may take on the clock and a little more")
     if experiment.task.kind == "code" and experiment.verifier.memory < code.memory:
         yield "verifier.memory", experiment.verifier.memory, f"must be at least task.code.memory = {code.memory}"
+    if experiment.task.kind == "own":
+        if not re.fullmatch(FUNCTION_NAME, experiment.task.own.problems):
+            yield "task.own.problems", experiment.task.own.problems, "must be module:function, such as my_task:problems"
+        if not experiment.verifier.function:
+            yield "verifier.function", "", "must be module:function with task.kind = own, such as my_task:score"
     if experiment.verifier.function and not re.fullmatch(FUNCTION_NAME, experiment.verifier.function):
         yield "verifier.function", experiment.verifier.function, "must be module:function, such as my_reward:score"
     if arithmetic.digits_low > arithmetic.digits_high:

@@ -27,6 +27,7 @@ from rl_reasoning.tasks.code.task import Code
 from rl_reasoning.tasks.countdown import Countdown
 from rl_reasoning.tasks.gym import Gym
 from rl_reasoning.tasks.maths.task import Math
+from rl_reasoning.tasks.own import OwnTask
 from rl_reasoning.tasks.planning import worlds
 from rl_reasoning.tasks.pool import InProcess, PoolError, Verifier, VerifierPool
 from rl_reasoning.tokenizers import Tokenizer
@@ -115,7 +116,7 @@ def make_task(experiment: Experiment) -> Task:
     """The task without what it reads from files."""
     settings = experiment.task
     kinds = {"countdown": Countdown, "arithmetic": Arithmetic, "math": Math, "code": make_code, "path": worlds.path,
-             "blocksworld": worlds.blocksworld, "gym": Gym}
+             "blocksworld": worlds.blocksworld, "gym": Gym, "own": OwnTask}
     return kinds[settings.kind](getattr(settings, settings.kind))
 
 
