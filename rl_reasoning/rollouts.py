@@ -43,7 +43,8 @@ class Policy:
 
     def __post_init__(self):
         if self.engine is None:
-            object.__setattr__(self, "engine", JaxEngine(self.config, self.tokenizer.eos_id, self.tokenizer))
+            object.__setattr__(self, "engine", JaxEngine(self.config, self.tokenizer.eos_id, self.tokenizer,
+                                                         layout=self.layout))
 
     def encode(self, problems: Sequence[Problem]) -> Prompts:
         """Right-padded ids of the problems' prompts.
@@ -83,8 +84,6 @@ def sample(policy: Policy, parameters: Parameters, problems: Sequence[Problem], 
       StaleWeights: the engine sampled from other parameters.
     """
     prompts = policy.encode(problems)
-    if policy.layout:
-        parameters = jax.device_put(parameters, policy.layout.first)  # the engine samples on one device
     shape = (len(problems), len(samples))
     flat = policy.engine.generate(parameters, prompts, [len(samples)] * len(problems), sampling, key,
                                   numbers=[problem.number for problem in problems], first=samples.start)
