@@ -18,8 +18,8 @@ FIRST = """# What each metric means
 `metrics.jsonl` in a run's folder has a line for each step; TensorBoard and the report have the same numbers.
 
 **What to look at first.** `reward/mean` and `policy/entropy`, then `length/mean`. A healthy run's reward rises with
-noise, its entropy falls slowly and stays above 0, its answers keep their length unless the task pays for longer ones, and
-`groups/mixed` stays well above 0: where all answers to a problem are right, or all wrong, group-relative methods
+noise, its entropy falls slowly and stays above 0, its answers keep their length unless the task pays for longer ones,
+and `groups/mixed` stays well above 0: where all answers to a problem are right, or all wrong, group-relative methods
 learn nothing from it. Held-out Pass@k, not the reward, says whether anything was learnt.
 
 **What looks wrong and is not.** `loss/policy` is near 0 on-policy: its value says nothing, its gradient does.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rl_reasoning.config import Mesh as MeshSettings
 from rl_reasoning.parallel.rules import AXES, BATCH, RULES, axes_of, spec
@@ -36,11 +36,6 @@ class Layout:
     def whole(self) -> NamedSharding:
         """Every device holds all of an array."""
         return NamedSharding(self.mesh, PartitionSpec())
-
-    @property
-    def first(self) -> SingleDeviceSharding:
-        """One device alone, for what cannot use several."""
-        return SingleDeviceSharding(self.mesh.local_devices[0])
 
     def parameters(self, tree: Any) -> Any:
         """The sharding of each leaf of a tree whose leaves have the names of a decoder's parameters.
