@@ -1,4 +1,4 @@
-"""Packaging: `pip install -e .`, with extras `tpu`, `lm` and `dev`."""
+"""Packaging: `pip install -e .`, with extras `tpu`, `lm`, `plan` and `dev`."""
 
 import pathlib
 import re
@@ -10,6 +10,9 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "rl_reasoning" / "__init__.
 
 # Language models: weight files, tokenizers, chat templates, and text problems.
 LM = ["gguf", "huggingface_hub", "jinja2", "math-verify", "pyarrow", "reasoning-gym", "safetensors", "tokenizers"]
+
+# The TPU compiler, which plans a run for a slice on a machine without one; 484 MB, and no part of a run on a CPU.
+PLAN = ["libtpu"]
 
 setup(
     name="rl_reasoning",
@@ -27,7 +30,7 @@ setup(
         "matplotlib",
         "ml_collections>=1.0",
         "numpy>=2",
-        "optax>=0.2.5",
+        "optax>=0.2.8",
         "orbax-checkpoint>=0.11",
         "rich",
         "sentencepiece",
@@ -36,7 +39,8 @@ setup(
     ],
     extras_require={
         "tpu": ["jax[tpu]"],
+        "plan": PLAN,
         "lm": LM,
-        "dev": [*LM, "chex", "hypothesis", "ipykernel", "nbclient", "pytest>=8", "pytest-xdist", "ruff"],
+        "dev": [*LM, *PLAN, "chex", "hypothesis", "ipykernel", "nbclient", "pytest>=8", "pytest-xdist", "ruff"],
     },
 )

@@ -197,16 +197,21 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-    """AdamW with linear warm-up and a clipped global norm."""
+    """An optimizer of optax with linear warm-up and a clipped global norm."""
 
+    name: str = setting("adamw", choices=("adamw", "adafactor", "muon", "lion", "sgd"), doc="which")
     learning_rate: float = setting(2e-5, low=0.0, doc="peak learning rate")
     warmup: int = setting(8, low=0, doc="updates of linear warm-up")
-    decay_to: float = setting(1.0, low=0.0, high=1.0, doc="end of the cosine as a share of the peak; 1 is constant")
+    decay_to: float = setting(1.0, low=0.0, high=1.0, doc="last rate as a share of the peak; 1 is constant")
+    schedule: str = setting("linear", choices=("linear", "cosine", "constant"), doc="how the rate goes there")
     beta1: float = setting(0.9, low=0.0, high=0.999999, doc="decay of the first moment")
     beta2: float = setting(0.999, low=0.0, high=0.999999, doc="decay of the second moment")
     weight_decay: float = setting(0.0, low=0.0, doc="decoupled weight decay")
+    decayed: str = setting("all", choices=("all", "matrices"), doc="what it shrinks: all, or neither norms nor biases")
     clip_norm: float = setting(1.0, low=0.0, doc="largest global gradient norm; 0 never clips")
-    dtype: str = setting("float32", choices=("float32", "bfloat16"), doc="type of both moments")
+    dtype: str = setting("float32", choices=("float32", "bfloat16"), doc="type of the moments")
+    average: float = setting(0.0, low=0.0, high=0.999999, doc="decay of averaged parameters, which are then the ones "
+                             "that are evaluated and kept; 0 averages nothing")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +227,7 @@ class WarmStart:
     refine_steps: int = setting(500, low=0, doc="further updates at the second share")
     refine_wrong: float = setting(0.3, low=0.0, high=1.0, doc="share of wrong targets, second phase")
     optimizer: Optimizer = dataclasses.field(default_factory=lambda: Optimizer(
-        learning_rate=2e-3, warmup=50, decay_to=0.1, beta2=0.98, weight_decay=0.01))
+        learning_rate=2e-3, warmup=50, decay_to=0.1, schedule="cosine", beta2=0.98, weight_decay=0.01))
 
     @property
     def updates(self) -> int:

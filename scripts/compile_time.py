@@ -69,7 +69,7 @@ def forward(config: DecoderConfig) -> tuple[Any, ...]:
 
 
 def train_step(config: DecoderConfig, remat: str) -> tuple[Any, ...]:
-    optimizer = optim.adamw(Optimizer(), 10)
+    optimizer = optim.make(Optimizer(), 10)
     update = make_update(config, Objective(losses.reinforce, "token_mean", LENGTH // 2), optimizer, temperature=1.0,
                          memory=Memory(remat), key=jax.random.key(0))
     state = jax.eval_shape(lambda: start(config, initialize(config, jax.random.key(0)), optimizer, critic=None))

@@ -21,7 +21,7 @@ FLOORS = {
     "models": 2, "parallel": 2, "tasks": 2,
     "sampling": 3, "data": 3,
     "algorithms": 4, "options": 4, "rollouts": 4, "training": 4, "export": 4,
-    "reporting": 5, "evaluation": 5, "analysis": 5, "latent": 5, "loop": 5, "edge": 5,
+    "reporting": 5, "evaluation": 5, "plan": 5, "analysis": 5, "latent": 5, "loop": 5, "edge": 5,
     "doctor": 5,
 }
 ARRAYS_ONLY = {"flax", "optax", "ml_collections", "rl_reasoning.models", "rl_reasoning.config", "rl_reasoning.types",

@@ -139,4 +139,4 @@ def _tokens(parameters: Parameters, config: DecoderConfig, values: jax.Array, ke
 
 def _optimizer(settings: Latent) -> Any:
     """Each problem has a state of its own, so its own step count and its own gradient norm."""
-    return optim.adamw(settings.optimizer, settings.steps)
+    return optim.make(settings.optimizer, settings.steps)

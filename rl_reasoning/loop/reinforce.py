@@ -103,10 +103,10 @@ def reinforce(trainer: Trainer, parameters: Parameters, writer: MetricWriter, ke
     try:
         with Progress(experiment.rl.steps, experiment.algorithm) as progress:
             if run.state.step:
-                look(run.state.step, run.state.train.whole["policy"], progress)
+                look(run.state.step, run.state.train.averaged.whole["policy"], progress)
             while run.state.step < experiment.rl.steps:
                 run.step(stops, progress)
-                look(run.state.step, run.state.train.whole["policy"], progress)
+                look(run.state.step, run.state.train.averaged.whole["policy"], progress)
     except Stopped:
         stops.arrived()
         keeper.save_last(run.state)

@@ -88,7 +88,7 @@ def _train(lab: Lab, folder: RunFolder) -> Parameters:
     folder.write_config(lab.experiment, command=["warm start"])
     batches, longest = _text_batches(lab, settings) if settings.text else _trace_batches(lab, settings)
     total = settings.updates
-    optimizer = optim.adamw(settings.optimizer, total)
+    optimizer = optim.make(settings.optimizer, total)
     # With an advantage of 1 everywhere REINFORCE is maximum likelihood.
     objective = Objective(losses.reinforce, "token_mean", longest)
     update = make_update(config, objective, optimizer, temperature=1.0,

@@ -106,7 +106,26 @@ class Attention(nnx.Module):
         return queries, rotate(keys, turn).transpose(0, 2, 3, 1), values.transpose(0, 2, 1, 3)
 
     def attend(self, queries: jax.Array, cache: Cache, mask: jax.Array) -> jax.Array:
-        """Softmax attention in float32. mask [B, L, S] is True where a key may be seen. Returns [B * L, D]."""
+        """Softmax attention in float32. mask [B, L, S] is True where a key may be seen. Returns [B * L, D].
+
+        Scores of long rows exist for some queries at a time, forward and backward.
+        """
+        length = queries.shape[1]
+        if length <= 2 * QUERIES:
+            mixed = self._mix(queries, cache, mask)
+        else:
+            def some(start: jax.Array) -> jax.Array:
+                return self._mix(jax.lax.dynamic_slice_in_dim(queries, start, QUERIES, 1), cache,
+                                 jax.lax.dynamic_slice_in_dim(mask, start, QUERIES, 1))
+
+            pad = [(0, 0), (0, -length % QUERIES)]
+            queries, mask = jnp.pad(queries, pad + [(0, 0)] * 3), jnp.pad(mask, [*pad, (0, 0)])
+            parts = jax.lax.map(jax.checkpoint(some), jnp.arange(0, queries.shape[1], QUERIES))
+            mixed = jnp.moveaxis(parts, 0, 1).reshape(queries.shape)[:, :length]
+        return self.output(mixed.reshape(-1, self.config.heads * self.config.head_dim))
+
+    def _mix(self, queries: jax.Array, cache: Cache, mask: jax.Array) -> jax.Array:
+        """[B, L, K, H/K, h]: the values that each query sees, by weight."""
         c, (rows, length, *_) = self.config, queries.shape
         # One plain product for each row and key head: an einsum over these axes is lowered to one 4 to 8 times slower.
         queries = queries.transpose(0, 2, 3, 1, 4).reshape(rows, c.kv_heads, -1, c.head_dim)
@@ -114,8 +133,7 @@ class Attention(nnx.Module):
         scores = scores.reshape(rows, c.kv_heads, -1, length, scores.shape[-1]) * c.head_dim ** -0.5
         weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, _NEVER), axis=-1).astype(cache.values.dtype)
         mixed = weights.reshape(rows, c.kv_heads, -1, weights.shape[-1]) @ cache.values
-        mixed = mixed.reshape(rows, c.kv_heads, -1, length, c.head_dim).transpose(0, 3, 1, 2, 4)
-        return self.output(mixed.reshape(-1, c.heads * c.head_dim))
+        return mixed.reshape(rows, c.kv_heads, -1, length, c.head_dim).transpose(0, 3, 1, 2, 4)
 
 
 class GatedMLP(nnx.Module):
@@ -282,6 +300,7 @@ def logits(config: DecoderConfig, parameters: Parameters, hidden: jax.Array) -> 
     return jnp.einsum("...d,dv->...v", hidden, kernel, preferred_element_type=jnp.float32)
 
 
+QUERIES = 512  # whose attention scores exist at once where a row has more than twice as many positions
 _NEVER = -1e30  # finite, so that a row that sees nothing gives a mean and not NaN
 
 

@@ -74,12 +74,13 @@ class Layout:
 
 
 def make_layout(settings: MeshSettings, sizes: Mapping[str, int],
-                devices: Sequence[Any] | None = None) -> Layout | None:
+                devices: Sequence[Any] | None = None, *, even_alone: bool = False) -> Layout | None:
     """The layout that the settings ask for; None where one device does it all.
 
     Args:
       sizes: meaning of an axis -> into how many equal parts it can be cut at most (`architecture.sizes`).
       devices: those of this run, by default all there are.
+      even_alone: one device has a layout, too.
 
     Raises:
       ValueError: there are not enough devices, a rule is unknown, or a size is not a multiple of the mesh axis that
@@ -87,7 +88,7 @@ def make_layout(settings: MeshSettings, sizes: Mapping[str, int],
     """
     devices = list(jax.devices()) if devices is None else list(devices)
     shape = _shape(settings, len(devices))
-    if math.prod(shape.values()) == 1:
+    if math.prod(shape.values()) == 1 and not even_alone:
         return None
     rules = _rules(settings.rules)
     for axis, size in sizes.items():

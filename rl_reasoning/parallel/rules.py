@@ -43,6 +43,8 @@ def axes_of(path: Sequence[str], rank: int) -> tuple[str, ...]:
     another rank than the parameter (a factored moment) is small, and stays whole.
     """
     found = _axes(tuple(path))
+    if "layers" in found and len(path) > 3 and path[-4].isdigit():  # of a list of layers, not of a stack
+        found = found[1:]
     return found if len(found) == rank else ("",) * rank
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rl_reasoning import optim
 from rl_reasoning.models import lora, value_head
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
 from rl_reasoning.parallel import Layout
@@ -29,6 +30,15 @@ class TrainState(NamedTuple):
     def whole(self) -> dict[str, Parameters]:
         """The parameters with whole decoders."""
         return whole(self.parameters, self.frozen)
+
+    @property
+    def averaged(self) -> "TrainState":
+        """The state with the averages of its parameters in their place, where the optimizer keeps them."""
+        average = optim.average_of(self.optimizer)
+        if average is None:
+            return self
+        return self._replace(parameters=jax.tree.map(lambda mean, own: mean.astype(own.dtype), average,
+                                                     self.parameters))
 
 
 def whole(parameters: dict[str, Parameters], frozen: Parameters) -> dict[str, Parameters]:

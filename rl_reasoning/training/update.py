@@ -5,9 +5,10 @@ same gradient.
 """
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -78,10 +79,28 @@ def make_score(config: DecoderConfig, temperature: float, memory: Memory = Memor
                                                        out_shardings=layout.rows(1))
 
 
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """The jitted update of a state by a batch; it donates the state, but not its frozen weights: others hold them too.
+
+    Attributes: compiled: (state without frozen weights, frozen weights, batch) -> (state without, metrics).
+    """
+
+    compiled: Any
+
+    def __call__(self, state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
+        moved, metrics = self.compiled(state._replace(frozen={}), state.frozen, batch)
+        return moved._replace(frozen=state.frozen), metrics
+
+    def lower(self, state: TrainState, batch: TrainBatch) -> jax.stages.Lowered:
+        """For ahead-of-time compilation: arguments may be shapes."""
+        return self.compiled.lower(state._replace(frozen={}), state.frozen, batch)
+
+
 def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.GradientTransformation, *,
                 temperature: float, key: jax.Array, memory: Memory = Memory(),
-                layout: Layout | None = None) -> Callable[[TrainState, TrainBatch], tuple[TrainState, Metrics]]:
-    """The jitted update; it donates its state.
+                layout: Layout | None = None) -> Update:
+    """The update for an objective; compiled at its first call.
 
     Metrics are means over the update's tokens unless their name says otherwise. An update whose gradient is not
     finite, or in which no token counts, changes nothing and says `optimizer/skipped` or `optimizer/idle` 1.
@@ -101,15 +120,8 @@ def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.Gr
             state, applied = _apply(state, gradient, optimizer, busy)
         return state, metrics | applied
 
-    compiled = _compile(update, layout, lambda: jax.eval_shape(lambda: start(
-        config, initialize(config, jax.random.key(0)), optimizer, critic=objective.critic and objective.critic.model)))
-
-    def run(state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
-        # Frozen weights are not the state's to donate: others hold them too.
-        moved, metrics = compiled(state._replace(frozen={}), state.frozen, batch)
-        return moved._replace(frozen=state.frozen), metrics
-
-    return run
+    return Update(_compile(update, layout, lambda: jax.eval_shape(lambda: start(
+        config, initialize(config, jax.random.key(0)), optimizer, critic=objective.critic and objective.critic.model))))
 
 
 def _compile(update: Callable, layout: Layout | None, shapes: Callable[[], TrainState]) -> Callable:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rl_reasoning.models import decoder
 from rl_reasoning.models.decoder import branch_mask, hidden_states, initialize, logits, rotate, rotation
 
 
@@ -131,3 +132,16 @@ def test_rotation_keeps_relative_positions(config):
 
     np.testing.assert_allclose(score(2, 5), score(102, 105), rtol=1e-4)
     assert abs(score(2, 5) - score(2, 6)) > 1e-3
+
+
+def test_attention_for_some_queries_at_a_time_is_the_same(monkeypatch, config, parameters):
+    tokens = list(range(11))
+
+    def total(parameters):
+        out = forward(config, parameters, tokens)
+        return jnp.sin(out).sum(), out
+
+    whole = jax.jit(jax.grad(total, has_aux=True))(parameters)
+    monkeypatch.setattr(decoder, "QUERIES", 3)
+    parts = jax.jit(jax.grad(lambda p: total(p), has_aux=True))(parameters)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole, parts)

@@ -52,7 +52,7 @@ def test_weights_are_held_as_asked(config, kind):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_moments_have_the_optimizers_type_and_weights_keep_theirs(dtype):
-    optimizer = optim.adamw(Optimizer(dtype=dtype, learning_rate=0.1, warmup=0), 10)
+    optimizer = optim.make(Optimizer(dtype=dtype, learning_rate=0.1, warmup=0), 10)
     parameters = {"w": jnp.ones(4, jnp.bfloat16)}
     state = optimizer.init(parameters)
     moments = [leaf for leaf in jax.tree.leaves(state) if leaf.shape == (4,)]

@@ -1,0 +1,147 @@
+"""Compiles a run's programs for a TPU slice and says what they would take; what is estimated is called so."""
+
+import dataclasses
+import itertools
+import math
+import re
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rl_reasoning.config import Mesh
+from rl_reasoning.parallel import Layout, make_layout
+from rl_reasoning.plan import hlo
+from rl_reasoning.plan.chips import GIB, Chip
+from rl_reasoning.plan.programs import Program, Sizes, decode_program, update_program
+
+_TOO_MUCH = re.compile(r"\(([\d.]+)([KMGT])\) exceeds available HBM")
+_UNITS = {"K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """What a program would take, on each chip.
+
+    Attributes:
+      memory: bytes by kind; "total" is what has to fit. fits: it does. compile_seconds: here, on this machine.
+      flops, bytes, collectives: see `hlo.Work`; 0 where it does not fit, since there is no program then.
+      seconds: estimated, the slowest of flops, bytes and links at the chip's peak, all overlapped. slowest: which.
+      tokens: see `Program`. tokens_per_second: estimated, of the slice. utilisation: estimated, the model's own
+        flops over what the chips could do in that time.
+    """
+
+    memory: dict[str, float]
+    fits: bool
+    compile_seconds: float
+    flops: float = 0.0
+    bytes: float = 0.0
+    collectives: dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds: float = math.inf
+    slowest: str = ""
+    tokens: int = 0
+    tokens_per_second: float = 0.0
+    utilisation: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Both programs of a run on one mesh. change: the settings that differ from those asked for."""
+
+    mesh: dict[str, int]
+    decode: Compiled
+    update: Compiled
+    change: str = ""
+
+    @property
+    def fits(self) -> bool:
+        return self.decode.fits and self.update.fits
+
+
+def plan(sizes: Sizes, mesh: Mesh, chip: Chip, devices: Sequence[Any], slots: int = 0, change: str = "") -> Plan:
+    """Compiles decode and update for these devices.
+
+    Args: slots: answers in work at once; 0 is all of a rollout.
+    Raises: ValueError: the mesh does not go with the devices or the policy.
+    """
+    layout = make_layout(mesh, sizes.config.sizes, devices, even_alone=True)
+    if layout.mesh.size != len(devices):
+        raise ValueError(f"the mesh has {layout.mesh.size} devices and the slice {len(devices)}: give "
+                         f"mesh.data, mesh.fsdp and mesh.tensor whose product is {len(devices)}, or one of them 0")
+    return Plan(dict(layout.mesh.shape), compile_program(decode_program(sizes, layout, slots), chip, layout),
+                compile_program(update_program(sizes, layout), chip, layout), change)
+
+
+def compile_program(program: Program, chip: Chip, layout: Layout) -> Compiled:
+    """Compiles one program, which may turn out not to fit."""
+    began = time.perf_counter()
+    try:
+        compiled = program.function.lower(*program.shapes).compile()
+    except Exception as error:  # of jaxlib; every other cause than memory goes on
+        needed = _TOO_MUCH.search(str(error))
+        if not needed:
+            raise
+        total = float(needed[1]) * _UNITS[needed[2]]
+        return Compiled({**program.arguments, "total": total}, False, time.perf_counter() - began,
+                        tokens=program.tokens)
+    found = compiled.memory_analysis()
+    total = (found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+             + found.temp_size_in_bytes)
+    memory = {**program.arguments, "outputs, not in place": found.output_size_in_bytes - found.alias_size_in_bytes,
+              "temporaries": found.temp_size_in_bytes, "total": total}
+    work = hlo.read(compiled.as_text())
+    times = {"compute": work.flops / chip.flops, "memory": work.bytes / chip.bandwidth,
+             "links": sum(work.collectives.values()) / chip.links}
+    slowest = max(times, key=times.__getitem__)
+    seconds = max(times[slowest], 1e-9)
+    return Compiled(memory, total <= chip.memory, time.perf_counter() - began, work.flops, work.bytes, work.collectives,
+                    seconds, slowest, program.tokens, program.tokens / seconds,
+                    program.flops / (seconds * chip.flops * layout.mesh.size))
+
+
+def sweep(sizes: Sizes, chip: Chip, devices: Sequence[Any], slots: int = 0) -> Iterator[Plan]:
+    """A plan for each mesh that divides the devices and the policy, as they are compiled."""
+    count = len(devices)
+    powers = [2**n for n in range(count.bit_length()) if count % 2**n == 0]
+    for data, tensor in itertools.product(powers, powers):
+        mesh = Mesh(data=data, fsdp=0, tensor=tensor)
+        if data * tensor <= count and all(sizes.config.sizes[axis] % tensor == 0 for axis in ("kv_heads", "mlp")):
+            yield plan(sizes, mesh, chip, devices, slots, f"mesh.data={data}, mesh.tensor={tensor}, mesh.fsdp=0")
+
+
+def remedies(sizes: Sizes, mesh: Mesh, chip: Chip, devices: Sequence[Any], slots: int = 0) -> list[Plan]:
+    """Three other settings, tried, for a plan that does not fit; those that use least first."""
+    tried = [plan(other, also, chip, devices, held, change)
+             for other, also, held, change in itertools.islice(_changes(sizes, mesh, len(devices), slots), 3)]
+    return sorted(tried, key=lambda one: max(one.decode.memory["total"], one.update.memory["total"]))
+
+
+def _changes(sizes: Sizes, mesh: Mesh, devices: int, slots: int) -> Iterator[tuple[Sizes, Mesh, int, str]]:
+    """Settings that need less memory, the gentlest first; each keeps the changes before it."""
+    rl, words = sizes.rl, []
+    shortest = sizes.prompt_tokens + rl.max_tokens
+    groups = rl.prompts // rl.minibatches
+
+    def now(word: str) -> tuple[Sizes, Mesh, int, str]:
+        words.append(word)
+        return dataclasses.replace(sizes, rl=rl), mesh, slots, ", ".join(words)
+
+    held = slots or sizes.answers
+    if rl.remat not in ("block", "full"):
+        rl = dataclasses.replace(rl, remat="block")
+        yield now("rl.remat=block")
+    if sizes.row_length > shortest:
+        rl = dataclasses.replace(rl, row_length=shortest)
+        yield now(f"rl.row_length={shortest}")
+    for factor in (4, 16, 64):
+        parts = rl.microbatches * factor
+        if groups % parts == 0 or groups // parts < 1:
+            rl = dataclasses.replace(rl, microbatches=min(parts, groups))
+            slots = max(1, held // factor)
+            yield now(f"rl.microbatches={rl.microbatches} and {slots} slots")
+    if rl.remat != "full":
+        rl = dataclasses.replace(rl, remat="full")
+        yield now("rl.remat=full")
+    for tensor in (2, 4, 8):
+        if tensor > mesh.tensor and devices % tensor == 0 and sizes.config.kv_heads % tensor == 0:
+            mesh = dataclasses.replace(mesh, data=1, fsdp=0, tensor=tensor)
+            yield now(f"mesh.tensor={tensor}")

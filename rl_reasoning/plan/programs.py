@@ -1,0 +1,166 @@
+"""The two programs of a run, decode and update, as shapes on a slice's devices; nothing is allocated."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from rl_reasoning import optim
+from rl_reasoning.algorithms import Algorithm
+from rl_reasoning.config import RL, Sampling
+from rl_reasoning.models.architecture import DecoderConfig
+from rl_reasoning.models.decoder import initialize, unstack_layers
+from rl_reasoning.parallel import Layout
+from rl_reasoning.parallel.rules import BATCH, RULES, TENSOR
+from rl_reasoning.sampling import decode
+from rl_reasoning.sampling.rules import make_rules
+from rl_reasoning.training.batch import TrainBatch
+from rl_reasoning.training.state import TrainState, start
+from rl_reasoning.training.states import Memory
+from rl_reasoning.training.update import make_update
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """What is planned for.
+
+    Attributes:
+      config: the policy. rl: the settings of its training. algorithm: what it is trained by.
+      prompt_tokens: longest prompt.
+    """
+
+    config: DecoderConfig
+    rl: RL
+    algorithm: Algorithm
+    prompt_tokens: int
+
+    @property
+    def row_length(self) -> int:
+        return self.rl.row_length or self.prompt_tokens + self.rl.samples * self.rl.max_tokens
+
+    @property
+    def answers(self) -> int:
+        """Of a rollout."""
+        return self.rl.prompts * self.rl.samples
+
+    def rows(self, shards: int) -> int:
+        """Packed rows of a micro-batch on each shard, if every answer has the most tokens."""
+        groups = self.rl.prompts // (self.rl.minibatches * self.rl.microbatches)
+        fit = max(1, (self.row_length - self.prompt_tokens) // self.rl.max_tokens)
+        answers = -(-groups * self.rl.samples // shards)
+        return -(-answers // min(fit, self.rl.samples))
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What can be compiled: a jitted function and the shapes of its arguments.
+
+    Attributes:
+      tokens: that a run of it handles, on all devices: drawn by one turn of decoding, or answer tokens of an update.
+      arguments: bytes on a device of each kind of argument.
+      flops: 2 a weight and token forward, 6 with the backward pass: what a model needs, on all devices.
+    """
+
+    function: Callable[..., Any]
+    shapes: tuple[Any, ...]
+    tokens: int
+    arguments: dict[str, float]
+    flops: float
+
+
+def weights(config: DecoderConfig) -> int:
+    """Weights that a token is multiplied with: those of the layers and of the output head."""
+    shapes = jax.eval_shape(lambda: initialize(config.plain(), jax.random.key(0)))
+    head = config.vocabulary * config.width
+    return head + sum(leaf.size for leaf in jax.tree.leaves(shapes["layers"]))
+
+
+def update_program(sizes: Sizes, layout: Layout) -> Program:
+    """The update of a mini-batch in which every answer has the most tokens."""
+    rl, algorithm, config = sizes.rl, sizes.algorithm, sizes.config
+    critic = algorithm.critic.model if algorithm.critic else None
+    optimizer = optim.policy_and_critic(rl.optimizer, rl.steps * rl.epochs * rl.minibatches, 1.0)
+    objective = algorithm.objective(rl.max_tokens, reference=rl.reference or algorithm.kl.coefficient > 0)
+    update = make_update(config, objective, optimizer, temperature=rl.temperature, key=jax.random.key(0),
+                         memory=Memory(rl.remat, rl.logits), layout=layout)
+    state = jax.eval_shape(lambda: start(config, initialize(config, jax.random.key(0)), optimizer, critic=critic))
+    batch = _batch(sizes, layout.shards)
+    placed = _on(state, layout.parameters(state)), _on(batch, jax.tree.map(lambda _: layout.rows(1), batch))
+    answers = sizes.answers // rl.minibatches
+    tokens, processed = answers * rl.max_tokens, batch.tokens.size
+    return Program(update, placed, tokens, _held(placed[0], placed[1]),
+                   6.0 * weights(config) * processed)
+
+
+def _batch(sizes: Sizes, shards: int) -> TrainBatch:
+    rl = sizes.rl
+    parts, rows = rl.microbatches, sizes.rows(shards) * shards
+    count = -(-sizes.answers // (rl.minibatches * parts * shards)) * shards
+    shapes = dict.fromkeys(("tokens", "positions", "segments", "branches"), (parts, rows, sizes.row_length))
+    shapes |= dict.fromkeys(("rows", "lengths", "groups", "places", "rewards"), (parts, count))
+    types = dict.fromkeys((*list(shapes)[:-1], "sources", "ids"), jnp.int32)
+    return TrainBatch(**{name: jax.ShapeDtypeStruct(shapes.get(name, (parts, count, rl.max_tokens)),
+                                                    types.get(name, jnp.float32)) for name in TrainBatch._fields})
+
+
+def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
+    """One turn of the decode loop with every slot at work.
+
+    Weights are split over the tensor axis alone: whole otherwise, so that no token waits for them to be gathered.
+
+    Args: slots: answers in work at once; 0 is all of a rollout.
+    """
+    config, rl = sizes.config, sizes.rl
+    slots = -(-(slots or sizes.answers) // layout.shards) * layout.shards
+    whole = dataclasses.replace(layout, rules={**RULES, "width": ""})
+    parameters = jax.eval_shape(lambda: unstack_layers(config, initialize(config, jax.random.key(0))))
+    if config.precision.compute == "bfloat16":
+        parameters = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), parameters)
+    sampling = Sampling(temperature=rl.temperature, top_p=rl.top_p, top_k=rl.top_k, max_tokens=rl.max_tokens)
+    rules = make_rules(sampling, config.vocabulary, 0)
+    state = _slots(sizes, slots)
+    heads = TENSOR if config.kv_heads % layout.mesh.shape[TENSOR] == 0 else None
+
+    def sharding(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        axes = (BATCH, heads) if leaf.ndim == 4 else (BATCH,) if leaf.ndim else ()
+        return NamedSharding(layout.mesh, PartitionSpec(*axes))
+
+    placed = _on(parameters, whole.parameters(parameters)), _on(state, jax.tree.map(sharding, state))
+    run = jax.jit(lambda parameters, slots: decode.decode(config, parameters, slots, rules, np.int32(rl.max_tokens)),
+                  donate_argnums=1)
+    held = {"parameters": _bytes(placed[0]), "cache": _bytes(placed[1])}
+    return Program(run, placed, slots, held, 2.0 * weights(config) * slots)
+
+
+def _slots(sizes: Sizes, slots: int) -> decode.Slots:
+    config, rl = sizes.config, sizes.rl
+    shape = (slots, config.kv_heads, config.head_dim, sizes.prompt_tokens + rl.max_tokens)
+    dtype = jnp.dtype(config.precision.compute)
+    keys = jax.ShapeDtypeStruct(shape, dtype)
+    values = jax.ShapeDtypeStruct((*shape[:2], shape[3], shape[2]), dtype)
+    row, table = jax.ShapeDtypeStruct((slots,), jnp.int32), jax.ShapeDtypeStruct((slots, rl.max_tokens), jnp.int32)
+    random = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), slots))
+    return decode.Slots(
+        turn=jax.ShapeDtypeStruct((), jnp.int32), caches=[decode.Cache(keys, values)] * config.layers, last=row,
+        prompt=row, count=row, limit=row, born=row, ids=table, keys=random,
+        logprobs=jax.ShapeDtypeStruct(table.shape, jnp.float32), reason=jax.ShapeDtypeStruct((slots,), jnp.int8))
+
+
+def _on(shapes: Any, shardings: Any) -> Any:
+    return jax.tree.map(lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), shapes,
+                        shardings)
+
+
+def _bytes(tree: Any) -> float:
+    """On one device."""
+    return float(sum(np.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+                     for leaf in jax.tree.leaves(tree)))
+
+
+def _held(state: TrainState, batch: TrainBatch) -> dict[str, float]:
+    return {"parameters": _bytes((state.parameters, state.frozen)), "optimizer": _bytes(state.optimizer),
+            "batch": _bytes(batch)}

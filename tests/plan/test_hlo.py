@@ -1,0 +1,83 @@
+"""What is read from a compiled program's text equals what is known of the program."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from rl_reasoning.plan import hlo
+
+WINDOWED = """HloModule windowed
+
+%body (p: (bf16[8,4], u32[])) -> (bf16[8,4], u32[]) {
+  %two = u32[]{:T(128)} constant(2)
+  %p = (bf16[8,4]{1,0}, u32[]) parameter(0)
+  %x = bf16[8,4]{1,0} get-tuple-element(%p), index=0
+  %count = u32[] get-tuple-element(%p), index=1
+  %more = u32[] add(%count, %two)
+  %w = bf16[4,4]{1,0:S(1)} constant(0)
+  %y = bf16[8,4]{1,0:T(8,128)(2,1)S(1)} convolution(%x, %w), dim_labels=bf_io->bf
+  ROOT %t = (bf16[8,4]{1,0}, u32[]) tuple(%y, %more)
+}
+
+%condition (p: (bf16[8,4], u32[])) -> pred[] {
+  %bound = u32[]{:T(128)} constant(10)
+  %p = (bf16[8,4]{1,0}, u32[]) parameter(0)
+  %count = u32[] get-tuple-element(%p), index=1
+  ROOT %c = pred[] compare(%count, %bound), direction=LT
+}
+
+ENTRY %main (x: bf16[8,4]) -> bf16[8,4] {
+  %x = bf16[8,4]{1,0} parameter(0)
+  %zero = u32[] constant(0)
+  %start = (bf16[8,4]{1,0}, u32[]) tuple(%x, %zero)
+  %loop = (bf16[8,4]{1,0}, u32[]) while(%start), condition=%condition, body=%body
+  %out = bf16[8,4]{1,0} get-tuple-element(%loop), index=0
+  %all = bf16[16,4]{1,0} all-gather(%out), replica_groups=mesh['a'=2,'b'=4] {'b'}, dimensions={0}
+  %half = bf16[8,4]{1,0} all-reduce(%out), replica_groups={{0,1}}, to_apply=%add
+  ROOT %done = bf16[8,4]{1,0} slice(%all), slice={[0:8], [0:4]}
+}
+"""
+
+
+def compiled(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile().as_text()
+
+
+@pytest.mark.parametrize("turns", [1, 7])
+def test_a_loops_body_counts_as_often_as_it_runs(turns):
+    def run(x):
+        return jax.lax.scan(lambda c, _: (c @ c, None), x, None, length=turns)[0]
+
+    work = hlo.read(compiled(run, jnp.ones((8, 8))))
+    assert work.flops == turns * 2 * 8**3
+    assert work.open_loops == []
+
+
+def test_a_loop_that_ends_by_what_it_computes_is_named_and_counts_once():
+    def run(x):
+        return jax.lax.while_loop(lambda c: c.sum() < 1e9, lambda c: c @ c, x)
+
+    work = hlo.read(compiled(run, jnp.ones((8, 8))))
+    assert work.flops == 2 * 8**3
+    assert len(work.open_loops) == 1
+
+
+def test_several_turns_in_one_and_memory_within_the_chip():
+    """The compiler put two turns of ten into one body, whose product stays near the matrix unit."""
+    work = hlo.read(WINDOWED)
+    assert work.flops == 5 * 2 * 8 * 4 * 4
+    assert work.collectives == {"all-gather": 16 * 4 * 2 * 3 / 4, "all-reduce": 2 * 8 * 4 * 2 / 2}
+
+
+def test_collectives_of_a_program_on_eight_devices():
+    mesh = Mesh(np.asarray(jax.devices()), ("d",))
+    split = functools.partial(NamedSharding, mesh)
+    x = jax.device_put(jnp.ones((16, 8)), split(PartitionSpec("d")))
+    text = jax.jit(lambda x: x.sum(axis=0) @ jnp.ones((8, 4)), out_shardings=split(PartitionSpec())).lower(x).compile()
+    work = hlo.read(text.as_text())
+    assert work.collectives["all-reduce"] == pytest.approx(2 * 7 / 8 * 8 * 4, rel=1)
+    assert sum(work.collectives.values()) > 0
