@@ -70,8 +70,10 @@ def _answer(sample: Mapping[str, Any]) -> dict[str, Any]:
     tokens = sample.get("tokens")
     if tokens is not None and len(tokens) > LONGEST_TOKENS:
         tokens = None
+    logprob = sample.get("logprob")
     return {"verdict": sample["outcome"], "reason": sample["reason"], "sample": sample["sample"],
-            "logprob": round(sample["logprob"], 3), "text": "" if tokens else _cut(sample["text"]), "tokens": tokens}
+            "logprob": None if logprob is None else round(logprob, 3),
+            "text": "" if tokens else _cut(sample["text"]), "tokens": tokens}
 
 
 def _spread(result: Result, problems: Sequence[str]) -> list[str]:

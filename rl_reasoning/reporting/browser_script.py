@@ -57,13 +57,14 @@ SCRIPT = r"""
     var ink = choice.colour === "change" && value > 0 ? "0, 114, 178" : "213, 94, 0";
     return "rgba(" + ink + ", " + (0.75 * strength).toFixed(3) + ")";
   }
+  function number(value) { return value === null || value === undefined ? "unknown" : value.toFixed(2); }
   function written(answer) {
     var block = make("pre");
     if (!answer.tokens) { block.textContent = answer.text; return block; }
     answer.tokens.forEach(function (token, at) {
       var piece = make("span", "token", token[0] === "" ? "·" : token[0]);
-      piece.title = "log-probability " + token[1].toFixed(2) +
-        (token.length > 2 ? ", change from the base " + (token[2] > 0 ? "+" : "") + token[2].toFixed(2) : "");
+      piece.title = "log-probability " + number(token[1]) +
+        (token.length > 2 ? ", change from the base " + (token[2] > 0 ? "+" : "") + number(token[2]) : "");
       if (choice.colour !== "none") { piece.style.background = shade(token); }
       block.appendChild(piece);
       if (data.spaced && at + 1 < answer.tokens.length) { block.appendChild(document.createTextNode(" ")); }
@@ -76,7 +77,7 @@ SCRIPT = r"""
     box.appendChild(make("strong", "", answer.verdict));
     box.appendChild(document.createTextNode(": " + answer.reason));
     box.appendChild(written(answer));
-    box.appendChild(make("small", "", "answer " + answer.sample + ", log-probability " + answer.logprob.toFixed(2) +
+    box.appendChild(make("small", "", "answer " + answer.sample + ", log-probability " + number(answer.logprob) +
                          (answer.tokens ? "" : "; its tokens were not kept")));
     return box;
   }

@@ -51,6 +51,18 @@ def test_nothing_in_the_data_ends_its_block(run, tmp_path):
     assert "</script>" in json.loads(block)["problems"][0]["policies"][1]["answers"][0]["tokens"][2]
 
 
+def test_an_answer_without_log_probabilities_is_shown_all_the_same(make_run_in, tmp_path):
+    """Null is how the files write what is not finite."""
+    folder = make_run_in(tmp_path)
+    record = folder.evaluations()[-1]
+    folder.write_evaluation(record, [sample | {"logprob": None, "tokens": [["1", None, None]]}
+                                     for sample in folder.samples(record["label"])])
+    results = collect([folder])
+    data = browser_data(results, figures.style([each.name for each in results]))
+    shown = data["problems"][0]["policies"][1]["answers"][0]
+    assert (shown["logprob"], shown["tokens"]) == (None, [["1", None, None]])
+
+
 def chromium(*arguments):
     """Standard output and error of one headless start."""
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr",
