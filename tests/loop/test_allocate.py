@@ -72,6 +72,7 @@ def test_answers_go_where_some_are_right(trainer):
         assert prompt == trainer.lab.policy.tokenizer.encode_prompt(problem.prompt)
 
 
+@pytest.mark.slow
 def test_later_steps_draw_less_and_nothing_is_compiled_again(trainer):
     first = trainer.lab.first()
     state, rows = begin(trainer, first), []
@@ -91,9 +92,11 @@ def test_later_steps_draw_less_and_nothing_is_compiled_again(trainer):
 def test_killed_between_the_stages_and_resumed_from_a_file_gives_the_same_counts_and_answers(trainer):
     """A checkpoint keeps the state between steps; the step that was cut off is done again from it."""
     first = trainer.lab.first()
-    state, _, _ = train_step(trainer, begin(trainer, first), 1, first)
-    state = state._replace(estimates=Estimates({name: record._replace(estimated=-9, drawn=record.drawn / 4)
-                                                for name, record in state.estimates.records.items()}))
+    state = begin(trainer, first)
+    collected = _collect(trainer, state, 1)
+    state = state._replace(step=1, drawn=collected.drawn, estimates=Estimates({
+        name: record._replace(estimated=-9, drawn=record.drawn / 4)
+        for name, record in collected.estimates.records.items()}))
     whole = _collect(trainer, state, 2)
     assert 0 < whole.metrics["plan/first_stage"] < 64
 
@@ -154,6 +157,7 @@ def test_weights_of_answers(kind):
         assert not right.any()
 
 
+@pytest.mark.slow
 def test_nothing_accepted_is_shared_alike_and_teaches_nothing():
     trainer = trainer_of(task=Never())
     first = trainer.lab.first()
@@ -164,6 +168,7 @@ def test_nothing_accepted_is_shared_alike_and_teaches_nothing():
     jax.tree.map(np.testing.assert_array_equal, state.train.parameters["policy"], first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", ["full", "equal"])
 def test_other_norms(trainer, gradient):
     other = trainer_of(plan_gradient=gradient)
@@ -177,6 +182,7 @@ def test_other_norms(trainer, gradient):
         assert (found.norms(solved) > head.norms(solved)).all()
 
 
+@pytest.mark.slow
 def test_a_band_passes_over_what_is_never_solved():
     class Half(TwoArms):
         def verify(self, problem, text):

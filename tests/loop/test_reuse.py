@@ -23,17 +23,26 @@ def moved(state):
     return state._replace(train=state.train._replace(parameters=parameters))
 
 
+def after_a_step(trainer):
+    """The state after a first step that changed nothing but what is remembered."""
+    first = trainer.lab.first()
+    state = begin(trainer, first)
+    collected = _collect(trainer, state, 1)
+    answers = trainer.learner.answers(collected, state.train.parameters, first, 0.0, np.random.default_rng(0))
+    history = reuse.remembered(trainer.algorithm.replay, state.history, collected, answers, 1)
+    return state._replace(step=1, drawn=collected.drawn, estimates=collected.estimates, history=history)
+
+
 def second_step(trainer):
     """The state after a step, then with another policy: what a second step collects, recalls and would read."""
-    first = trainer.lab.first()
-    state, _, _ = train_step(trainer, begin(trainer, first), 1, first)
-    state = moved(state)
+    first, state = trainer.lab.first(), moved(after_a_step(trainer))
     collected = _collect(trainer, state, 2)
     recalled = reuse.recalled(trainer.algorithm.replay, state.history, collected, 2, 0)
     answers = trainer.learner.answers(collected, state.train.parameters, first, 0.0, np.random.default_rng(0), recalled)
     return state, collected, recalled, answers
 
 
+@pytest.mark.slow
 def test_groups_of_the_last_steps_come_back_with_cut_weights():
     trainer = trainer_of("grpo", TwoArms(), replay_groups=2, replay_high=1.05)
     state, collected, recalled, answers = second_step(trainer)
@@ -72,8 +81,7 @@ def test_right_answers_join_the_problem_that_has_none():
 
     task = Seldom()
     trainer = trainer_of("grpo", task, replay_positives=1, replay_rare=1.0)
-    first = trainer.lab.first()
-    state, _, _ = train_step(trainer, begin(trainer, first), 1, first)
+    first, state = trainer.lab.first(), after_a_step(trainer)
     assert set(state.history.positives) == {"pull 0"}
     task.paid = False
     collected = _collect(trainer, state, 2)
@@ -87,7 +95,8 @@ def test_right_answers_join_the_problem_that_has_none():
     assert answers.extras["advantages"][~rows].any() == np.False_
 
 
-@pytest.mark.parametrize("name", ["raft_plus_plus", pytest.param("gvm_grpo", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["raft_plus_plus", "gvm_grpo"])
 def test_whole_steps_and_a_state_from_a_file(name):
     trainer = trainer_of(name, replay_groups=2, replay_positives=1)
     first = trainer.lab.first()
@@ -108,7 +117,9 @@ def test_whole_steps_and_a_state_from_a_file(name):
 
 def test_it_is_off_unless_asked_for():
     trainer = trainer_of("grpo")
-    first = trainer.lab.first()
-    state, metrics, _ = train_step(trainer, begin(trainer, first), 1, first)
+    state, first = after_a_step(trainer), trainer.lab.first()
     assert state.history == History()
-    assert not any(name.startswith("reuse/") for name in metrics)
+    collected = _collect(trainer, state, 2)
+    assert reuse.recalled(trainer.algorithm.replay, state.history, collected, 2, 0) is None
+    assert reuse.metrics(trainer.learner.answers(collected, state.train.parameters, first, 0.0,
+                                                 np.random.default_rng(0))) == {}

@@ -4,9 +4,12 @@ import importlib.util
 import pathlib
 import re
 
+import pytest
+
 SCRIPT = pathlib.Path(__file__).parents[2] / "scripts" / "benchmark_gradient_norms.py"
 
 
+@pytest.mark.slow
 def test_it_prints_every_figure(capsys):
     spec = importlib.util.spec_from_file_location("benchmark_gradient_norms", SCRIPT)
     module = importlib.util.module_from_spec(spec)
