@@ -10,6 +10,7 @@ byte for byte. Exit code 0 says so.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import os
@@ -58,15 +59,13 @@ def elsewhere(rng: random.Random) -> dict[str, str]:
 
 
 def undisturbed(work: pathlib.Path, steps: int, cache: pathlib.Path) -> list[Usage]:
-    """Runs to the end; returns what the process held, twice a second since its first step."""
+    """Runs to the end; returns what the process held, four times a second from its first step to its last."""
     process, found = start(work, steps), []
     while process.poll() is None:
-        if done(work):
-            try:
+        if 0 < done(work) < steps:
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError, KeyError):  # it may end meanwhile
                 found.append(usage(process.pid, cache))
-            except (FileNotFoundError, ProcessLookupError, KeyError):
-                break  # it has ended meanwhile
-        time.sleep(0.5)
+        time.sleep(0.25)
     if process.wait():
         raise SystemExit(f"the undisturbed run ended with {process.returncode}; see {work / 'log.txt'}")
     return found
@@ -134,8 +133,8 @@ def differences(one: pathlib.Path, other: pathlib.Path, steps: int) -> list[str]
 
 
 def growth(found: list[Usage]) -> str:
-    """One line: what the process held after a quarter of the run, and at its end before the last evaluation."""
-    early, late = found[len(found) // 4], found[-2]
+    """One line: what the process held after a quarter of the run, and at its last step."""
+    early, late = found[len(found) // 4], found[-1]
     return (f"memory {early.memory:.1f} -> {late.memory:.1f} MiB ({100 * (late.memory / early.memory - 1):+.2f} %), "
             f"descriptors {early.descriptors} -> {late.descriptors}, threads {early.threads} -> {late.threads}, "
             f"compiled programs {early.programs} -> {late.programs}")
