@@ -12,7 +12,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "rl_reasoning" / "__init__.
 LM = ["gguf", "huggingface_hub", "jinja2", "math-verify", "pyarrow", "reasoning-gym", "safetensors", "tokenizers"]
 
 # The TPU compiler, which plans a run for a slice on a machine without one; 484 MB, and no part of a run on a CPU.
-PLAN = ["libtpu"]
+PLAN = ["libtpu; sys_platform == 'linux' and platform_machine == 'x86_64'"]
 
 setup(
     name="rl_reasoning",
