@@ -30,9 +30,7 @@ from scipy import stats
 
 from rl_reasoning.config import Experiment, Optimizer
 from rl_reasoning.edge import read_experiment
-from rl_reasoning.loop.experiment import train
-from rl_reasoning.loop.modes import keep_compiled_programs
-from rl_reasoning.loop.setup import build
+from rl_reasoning.loop import run as start
 
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "raft_plus_plus": ("raft_plus_plus", {}),
@@ -109,19 +107,14 @@ def experiment_of(setting: Setting, workdir: pathlib.Path, seed: int, method: st
     experiment = read_experiment(importlib.import_module(f"experiments.configs.{name}").get_config(preset))
     changed = {part: dataclasses.replace(getattr(experiment, part), **values)
                for part, values in setting.changes.items()}
-    return dataclasses.replace(experiment, **changed, algorithm=algorithm, objective=objective, seed=seed,
+    label = f"{experiment.name}-{method.replace(', ', '-').replace(' ', '-')}"  # one stopped goes on in its folder
+    return dataclasses.replace(experiment, **changed, name=label, algorithm=algorithm, objective=objective, seed=seed,
                                workdir=str(workdir))
 
 
 def run(setting: Setting, workdir: pathlib.Path, seed: int, method: str) -> list[list[float]]:
     """Trains one method and returns [step, tokens generated so far, Pass@1] at each evaluation, the base's first."""
-    experiment = experiment_of(setting, workdir, seed, method)
-    keep_compiled_programs(experiment)
-    lab = build(experiment)
-    try:
-        folder = train(lab)
-    finally:
-        lab.verifier.close()
+    [folder] = start(experiment_of(setting, workdir, seed, method))
     spent = np.cumsum([0.0, *(line["tokens/generated"] for line in folder.metrics("rl"))])
     return [[record["step"], spent[record["step"]], record["pass_at_k"]["1"][0]] for record in folder.evaluations()]
 
