@@ -6,6 +6,7 @@ The functions here are exact on a policy whose answers can be enumerated: `logp`
 log-probabilities [A] of all answers, whose sum of probabilities is 1. The paper is arXiv 2506.01347.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -32,12 +33,14 @@ def coefficients(rewards: jax.Array) -> dict[str, jax.Array]:
     return {"psr": rewards, "nsr": rewards - 1, "reinforce": 2 * rewards - 1}
 
 
+@functools.partial(jax.jit, static_argnames="logp")
 def expected_gradient(logp: Logp, parameters: Any, weights: jax.Array) -> Any:
     """E[c(y) grad log pi(y)], over all answers; a tree like the parameters. weights: c, [A]."""
     mass = jnp.exp(jax.lax.stop_gradient(logp(parameters))) * weights
     return jax.grad(lambda current: (mass * logp(current)).sum())(parameters)
 
 
+@functools.partial(jax.jit, static_argnames="logp")
 def noise(logp: Logp, parameters: Any, weights: jax.Array) -> Noise:
     """Signal and noise of the estimator c(y) grad log pi(y), exactly. weights: c, [A]."""
     scores = jax.jacrev(logp)(parameters)
@@ -85,6 +88,7 @@ class Flow(NamedTuple):
     other_wrong: jax.Array
 
 
+@jax.jit
 def mass_flow(before: jax.Array, after: jax.Array, drawn: jax.Array, rewards: jax.Array) -> Flow:
     """The flow between two policies. before, after: [A] log-probabilities; drawn: [A] bool; rewards: [A], 0 or 1."""
     moved, right = jnp.exp(after) - jnp.exp(before), rewards > 0
@@ -92,6 +96,7 @@ def mass_flow(before: jax.Array, after: jax.Array, drawn: jax.Array, rewards: ja
         drawn & right, drawn & ~right, ~drawn & right, ~drawn & ~right)))
 
 
+@functools.partial(jax.jit, static_argnames=("logp", "kept_rows"))
 def step(logp: Logp, parameters: Any, answers: jax.Array, weights: jax.Array, rate: float, *,
          kept_rows: bool = False) -> Any:
     """The parameters after one plain gradient step on drawn answers.
