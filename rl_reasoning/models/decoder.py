@@ -107,11 +107,15 @@ class Attention(nnx.Module):
 
     def attend(self, queries: jax.Array, cache: Cache, mask: jax.Array) -> jax.Array:
         """Softmax attention in float32. mask [B, L, S] is True where a key may be seen. Returns [B * L, D]."""
-        scores = jnp.einsum("blkgh,bkhs->bkgls", queries, cache.keys, preferred_element_type=jnp.float32)
-        scores = jnp.where(mask[:, None, None], scores * self.config.head_dim ** -0.5, _NEVER)
-        weights = jax.nn.softmax(scores, axis=-1).astype(cache.values.dtype)
-        mixed = jnp.einsum("bkgls,bksh->blkgh", weights, cache.values)
-        return self.output(mixed.reshape(-1, self.config.heads * self.config.head_dim))
+        c, (rows, length, *_) = self.config, queries.shape
+        # One plain product for each row and key head: an einsum over these axes is lowered to one 4 to 8 times slower.
+        queries = queries.transpose(0, 2, 3, 1, 4).reshape(rows, c.kv_heads, -1, c.head_dim)
+        scores = jnp.matmul(queries, cache.keys, preferred_element_type=jnp.float32)
+        scores = scores.reshape(rows, c.kv_heads, -1, length, scores.shape[-1]) * c.head_dim ** -0.5
+        weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, _NEVER), axis=-1).astype(cache.values.dtype)
+        mixed = weights.reshape(rows, c.kv_heads, -1, weights.shape[-1]) @ cache.values
+        mixed = mixed.reshape(rows, c.kv_heads, -1, length, c.head_dim).transpose(0, 3, 1, 2, 4)
+        return self.output(mixed.reshape(-1, c.heads * c.head_dim))
 
 
 class GatedMLP(nnx.Module):

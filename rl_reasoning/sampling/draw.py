@@ -92,10 +92,14 @@ def distribution(raw: jax.Array, counts: jax.Array, rules: Rules) -> tuple[jax.A
     if rules.temperature is not None:
         scaled = scaled / rules.temperature
     top = scaled.max(axis=-1, keepdims=True)
-    gap = top - scaled
+    # Where a compiler contracts the division and this difference, that of the maximum itself can be below 0.
+    gap = jnp.abs(top - scaled)
     weights = jnp.exp(-gap)
-    kept = weights if rules.cut is None else jnp.where(gap <= _limit(gap, weights, rules.cut), weights, 0.0)
-    return scaled, top, weights, kept
+    if rules.cut is None:
+        return scaled, top, weights, weights
+    # A compiler may compute the gap twice with other rounding, and the last token kept lies at the limit exactly.
+    rounding = 1e-6 * (1 + jnp.abs(top))
+    return scaled, top, weights, jnp.where(gap <= _limit(gap, weights, rules.cut) + rounding, weights, 0.0)
 
 
 def _allowed(raw: jax.Array, counts: jax.Array, rules: Rules) -> jax.Array:
@@ -113,7 +117,7 @@ def _limit(gap: jax.Array, weights: jax.Array, cut: Cut) -> jax.Array:
 
     Top-k is cut first, then top-p on what is left, renormalised: the smallest set of likeliest tokens whose mass
     reaches top_p, the token that crosses it included; then min-p, a share of the likeliest token's probability.
-    Ties with the last token kept are kept.
+    Ties with the last token kept, to within rounding, are kept.
     """
     def apply(active: jax.Array, mass: jax.Array, target: jax.Array) -> jax.Array:
         return jax.lax.cond(active, _reach, lambda gap, *_: jnp.full_like(gap[:, :1], jnp.inf), gap, mass, target)
