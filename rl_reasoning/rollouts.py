@@ -43,7 +43,8 @@ class Policy:
 
     def __post_init__(self):
         if self.engine is None:
-            object.__setattr__(self, "engine", JaxEngine(self.config, self.tokenizer.eos_id, self.tokenizer))
+            object.__setattr__(self, "engine", JaxEngine(self.config, self.tokenizer.eos_id, self.tokenizer,
+                                                         layout=self.layout))
 
     def encode(self, problems: Sequence[Problem]) -> Prompts:
         """Right-padded ids of the problems' prompts.
@@ -95,8 +96,6 @@ def sample_counts(policy: Policy, parameters: Parameters, problems: Sequence[Pro
     Args: counts: [P]. first: the number of the first answer to each problem.
     """
     prompts = policy.encode(problems)
-    if policy.layout:
-        parameters = jax.device_put(parameters, policy.layout.first)  # the engine samples on one device
     flat = policy.engine.generate(parameters, prompts, counts, sampling, key,
                                   numbers=[problem.number for problem in problems], first=first)
     check_fresh(policy.engine.fingerprint, parameters)

@@ -263,7 +263,7 @@ def extend(config: DecoderConfig, parameters: Parameters, tokens: jax.Array, pos
     Returns:
       [B, L, D] after the final norm, and the updated caches.
     """
-    x, turn, updated = _embed(config, parameters, tokens.reshape(-1)), rotation(config, positions), []
+    x, turn, updated = constrain(_embed(config, parameters, tokens.reshape(-1)), BATCH), rotation(config, positions), []
     windows = config.windows or (0,) * config.layers
     for block_parameters, cache, window in zip(parameters["layers"], caches, windows, strict=True):
         seen = (distance >= 0) & _in_window(window, distance)

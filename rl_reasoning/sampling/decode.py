@@ -16,15 +16,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from rl_reasoning.keys import per_sample
 from rl_reasoning.models.decoder import Cache, DecoderConfig, Parameters, empty_cache, extend, logits
+from rl_reasoning.parallel import constrain
+from rl_reasoning.parallel.rules import BATCH
 from rl_reasoning.sampling.draw import Draw, Rules, draw_token
 from rl_reasoning.types import StopReason
 
 RUNNING = -1
-PIECE = 512  # positions of a prompt that are prefilled at a time, and
-AT_ONCE = 4096  # tokens of all prompts: they bound the memory that prefilling takes
+PIECE = 64  # positions of a prompt that are prefilled at a time
+AT_ONCE = 512  # tokens of all prompts that are: enough for full speed, and little memory
+SCORES = 2**22  # pairs of positions that one head may compare at a time
 
 
 class Waiting(NamedTuple):
@@ -94,7 +98,8 @@ class Retired(NamedTuple):
 
 def rows_at_once(prompt_tokens: int) -> int:
     """Prompts that are prefilled together; a window of more has a multiple of it."""
-    return max(1, AT_ONCE // min(prompt_tokens, PIECE))
+    piece = min(prompt_tokens, PIECE)
+    return max(1, min(AT_ONCE // piece, SCORES // (piece * prompt_tokens)))
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -119,7 +124,10 @@ def prefill(config: DecoderConfig, parameters: Parameters, ids: jax.Array, lengt
 
 def _prefill_rows(config: DecoderConfig, parameters: Parameters,
                   prompts: tuple[jax.Array, jax.Array]) -> tuple[list[Cache], jax.Array]:
-    """Caches of some prompts, and the hidden state [W, D] of their last tokens; a long prompt comes in pieces."""
+    """Caches of some prompts, and the hidden state [W, D] of their last tokens.
+
+    Prompts come in pieces, as many as the longest needs: what lies beyond costs nothing and stays 0.
+    """
     ids, lengths = prompts
     rows, size = ids.shape
     piece = min(size, PIECE)
@@ -140,7 +148,8 @@ def _prefill_rows(config: DecoderConfig, parameters: Parameters,
     first = (empty_cache(config, rows, slots.size), jnp.zeros((rows, config.width), config.precision.compute))
     if slots.size == piece:
         return one_piece(jnp.int32(0), first)
-    caches, last = jax.lax.fori_loop(0, slots.size // piece, lambda i, carry: one_piece(i * piece, carry), first)
+    pieces = (lengths.max() + piece - 1) // piece
+    caches, last = jax.lax.fori_loop(0, pieces, lambda i, carry: one_piece(i * piece, carry), first)
     return [Cache(cache.keys[..., :size], cache.values[:, :, :size]) for cache in caches], last
 
 
@@ -155,9 +164,16 @@ def fill(window: Window, rules: Rules, *, tokens: int) -> Slots:
     count, reason = _after(first, jnp.zeros_like(waiting.prompt), waiting.limits, rules)
     reason = jnp.where(jnp.arange(size) < waiting.count, reason, StopReason.CANCELLED).astype(jnp.int8)
     zero = jnp.zeros(size, jnp.int32)
-    return Slots(jnp.int32(0), caches, first.ids, window.lengths[waiting.prompt], count, waiting.limits, zero,
-                 jnp.zeros((size, tokens), jnp.int32).at[:, 0].set(first.ids),
-                 jnp.zeros((size, tokens), jnp.float32).at[:, 0].set(first.logprobs), window.keys, reason)
+    slots = Slots(jnp.int32(0), caches, first.ids, window.lengths[waiting.prompt], count, waiting.limits, zero,
+                  jnp.zeros((size, tokens), jnp.int32).at[:, 0].set(first.ids),
+                  jnp.zeros((size, tokens), jnp.float32).at[:, 0].set(first.logprobs), window.keys, reason)
+    return _split(slots)
+
+
+def _split(slots: Slots) -> Slots:
+    """On several devices each has its own slots; heads stay where the weights put them."""
+    return jax.tree.map(lambda x: constrain(x, BATCH, *[PartitionSpec.UNCONSTRAINED] * (x.ndim - 1)) if x.ndim else x,
+                        slots)
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnames="slots")
@@ -212,14 +228,14 @@ def _turn(config: DecoderConfig, parameters: Parameters, rules: Rules, slots: Sl
     positions = slots.prompt + slots.count - 1
     hidden, caches = extend(config, parameters, slots.last[:, None], positions[:, None],
                             _distance(slots, positions, prompt_places)[:, None], slots.caches, prompt_places + place)
-    raw = logits(config, parameters, hidden[:, 0])
+    raw = constrain(logits(config, parameters, hidden[:, 0]), BATCH)
     drawn = draw_token(raw, _uniforms(slots.keys, slots.count), slots.count, rules)
     count, reason = _after(drawn, slots.count, slots.limit, rules)
-    return slots._replace(
+    return _split(slots._replace(
         turn=slots.turn + 1, caches=caches, last=drawn.ids, count=jnp.where(running, count, slots.count),
         ids=_put(slots.ids, drawn.ids, running, (slots.turn + 1) % tokens),
         logprobs=_put(slots.logprobs, drawn.logprobs, running, (slots.turn + 1) % tokens),
-        reason=jnp.where(running, reason, slots.reason))
+        reason=jnp.where(running, reason, slots.reason)))
 
 
 def _uniforms(keys: jax.Array, counts: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ prompt, the key, its problem's number and its own: never on the other answers, t
 shapes that were compiled.
 """
 
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -20,6 +21,7 @@ import numpy as np
 
 from rl_reasoning.config import Sampling
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
+from rl_reasoning.parallel import Layout
 from rl_reasoning.sampling import decode
 from rl_reasoning.sampling.rules import make_rules, make_stops
 from rl_reasoning.sampling.schedule import Finished, Request, Run
@@ -92,7 +94,7 @@ class JaxEngine:
     """The engine in this process, from the trainer's own model."""
 
     def __init__(self, config: DecoderConfig, eos_id: int, tokenizer: Tokenizer | None = None, *,
-                 buckets: Buckets = Buckets(), memory: int | None = None):
+                 buckets: Buckets = Buckets(), memory: int | None = None, layout: Layout | None = None):
         """Compiles nothing yet.
 
         Args:
@@ -100,9 +102,11 @@ class JaxEngine:
           tokenizer: for settings that name texts.
           buckets: shapes that may be compiled.
           memory: bytes that caches may take; None is what the device says that it has.
+          layout: the devices to sample on; None is the one where the parameters are.
         """
+        self.layout = layout
         self.config, self.eos_id, self.tokenizer, self.buckets = config, eos_id, tokenizer, buckets
-        self.weights = Weights(config)
+        self.weights = Weights(config, layout)
         self._memory = _memory_there() if memory is None else memory
         self._counts = dict.fromkeys(("answers", "tokens", "nan", "cancelled", "compilations", "compile_seconds"), 0.0)
 
@@ -113,7 +117,10 @@ class JaxEngine:
 
     def counts(self) -> dict[str, float]:
         """What the engine did since it was made, by name, for a run's metrics."""
-        return {f"engine/{name}": value for name, value in self._counts.items()}
+        counts = {f"engine/{name}": value for name, value in self._counts.items()}
+        if self.weights.moved_seconds:
+            counts["engine/weights_bytes_per_second"] = self.weights.moved_bytes / self.weights.moved_seconds
+        return counts
 
     def generate(self, parameters: Parameters, prompts: Prompts, counts: Sequence[int], settings: Sampling,
                  key: jax.Array, *, numbers: Sequence[int] | None = None, first: int = 0,
@@ -170,6 +177,7 @@ class JaxEngine:
         samples = first + np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
         known = np.arange(len(counts)) if numbers is None else np.asarray(numbers)
         slots = self.buckets.fit("slots", min(total, settings.slots or total, max(self.buckets.slots, default=total)))
+        slots += -slots % (self.layout.shards if self.layout else 1)  # Every device has as many.
         rooms = (self.buckets.fit("prompt_tokens", prompts.ids.shape[1]),
                  self.buckets.fit("answer_tokens", settings.max_tokens))
         self._check_memory(slots, *rooms)
@@ -192,7 +200,8 @@ class JaxEngine:
         """One of the compiled programs; says so when it had to be compiled."""
         program, began = getattr(decode, name), time.perf_counter()
         before = program._cache_size()
-        found = program(*arguments, **options)
+        with self.layout() if self.layout else contextlib.nullcontext():
+            found = program(*arguments, **options)
         if program._cache_size() > before:
             seconds = time.perf_counter() - began
             self._counts["compilations"] += 1

@@ -125,7 +125,9 @@ class Run:
         group = decode.rows_at_once(request.prompt_room)
         rows = rows if rows <= group else rows + -rows % group
         prompts, place = np.unique(request.prompt[samples], return_inverse=True)
-        prompts, padded = _fill_up(prompts, rows), _fill_up(samples, request.slots)
+        order = np.argsort(request.prompts.lengths[prompts], kind="stable")  # Prompts of like length share a group.
+        prompts, place = _fill_up(prompts[order], rows), np.argsort(order)[place]
+        padded = _fill_up(samples, request.slots)
         room = request.prompt_room - request.prompts.ids.shape[1]
         ids = np.pad(request.prompts.ids[prompts], ((0, 0), (0, room))).astype(np.int32)
         waiting = Waiting(_fill_up(place, request.slots).astype(np.int32), request.numbers[padded],

@@ -1,13 +1,18 @@
 """A policy's weights as the decode engine holds them, and a fingerprint that tells whether they are the trainer's."""
 
+import dataclasses
+import time
 import weakref
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, unstack_layers
+from rl_reasoning.parallel import Layout
+from rl_reasoning.parallel.rules import TENSOR
 
 
 class StaleWeights(RuntimeError):
@@ -31,8 +36,10 @@ class Weights:
     again for every rollout, let alone for every token.
     """
 
-    def __init__(self, config: DecoderConfig):
-        self._config = config
+    def __init__(self, config: DecoderConfig, layout: Layout | None = None):
+        """On the devices of a layout, see `shardings`, or where the parameters are."""
+        self._config, self._layout = config, layout
+        self.moved_bytes, self.moved_seconds = 0, 0.0
         self._source: list[weakref.ref] = []
         self._held: Parameters | None = None
         self._known: int | None = None
@@ -45,9 +52,19 @@ class Weights:
         if not same:
             # The old weights go before the new ones come: less memory.
             self._held, self._known, self._source = None, None, []
-            self._held = _layered(self._config, parameters)
+            self._held = _layered(self._config, self._moved(parameters))
             self._source = [weakref.ref(leaf) for leaf in leaves]
         return self._held
+
+    def _moved(self, parameters: Parameters) -> Parameters:
+        """The parameters on the layout, by one resharding `device_put`, whose time is kept."""
+        if self._layout is None:
+            return parameters
+        began = time.perf_counter()
+        moved = jax.block_until_ready(jax.device_put(parameters, shardings(self._layout, parameters)))
+        self.moved_seconds += time.perf_counter() - began
+        self.moved_bytes += sum(leaf.nbytes for leaf in jax.tree.leaves(parameters))
+        return moved
 
     @property
     def fingerprint(self) -> int | None:
@@ -55,6 +72,19 @@ class Weights:
         if self._known is None and self._held is not None:
             self._known = fingerprint(self._held)
         return self._known
+
+
+def shardings(layout: Layout, parameters: Any) -> Any:
+    """Where weights lie while tokens are drawn: split so that none has to be gathered for a token.
+
+    By heads, MLP and vocabulary, and not along `fsdp`, which splits rows alone. The embedding is split by width: one
+    that is split by vocabulary is gathered whole for every lookup.
+
+    Args: parameters: stacked, or their shapes.
+    """
+    found = dataclasses.replace(layout, rules={**layout.rules, "width": ""}).parameters(parameters)
+    tensor = TENSOR if parameters["embed"]["embedding"].shape[1] % layout.mesh.shape[TENSOR] == 0 else None
+    return found | {"embed": {"embedding": NamedSharding(layout.mesh, PartitionSpec(None, tensor))}}
 
 
 def _layered(config: DecoderConfig, parameters: Parameters) -> Parameters:

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 # What the runners were written for: other releases may name or place things differently.
-REQUIREMENTS = {"trl": ("torch==2.13.0", "trl==1.16.0"), "tunix": ("google-tunix==0.1.7",)}
+REQUIREMENTS = {"trl": ("torch==2.13.0", "trl==1.16.0"), "tunix": ("google-tunix==0.1.7",),
+                "transformers": ("torch==2.13.0", "transformers==5.23.0")}
 DONE = "installed.json"
 
 

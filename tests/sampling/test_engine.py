@@ -267,3 +267,18 @@ def test_compilations_stay_within_the_declared_buckets():
     grown = sum(program._cache_size() for program in programs) - before
     assert engine.counts()["engine/compilations"] == grown
     assert grown <= len(programs)
+
+
+def test_long_prompts_come_in_pieces_and_groups(monkeypatch):
+    """Pieces of 3 tokens, groups of 2 prompts: the answers and log-probabilities of one piece."""
+    rng = np.random.default_rng(1)
+    lengths = np.array([8, 1, 5, 3], np.int32)
+    prompts = Prompts(rng.integers(0, 19, (4, 8)).astype(np.int32), lengths)
+    settings = Sampling(max_tokens=3)
+    whole = run(settings, prompts, numbers=None, counts=[2] * 4, engine=EXACT)
+    monkeypatch.setattr(decode, "PIECE", 3)
+    monkeypatch.setattr(decode, "AT_ONCE", 6)
+    engine = JaxEngine(CONFIG, EOS, buckets=Buckets(slots=(9,)))  # another shape, so that it is compiled anew
+    assert_equal(run(settings, prompts, numbers=None, counts=[2] * 4, engine=engine), whole)
+    np.testing.assert_allclose(
+        whole.logprobs, teacher_forced(CONFIG, PARAMETERS, prompts, [2] * 4, whole, settings, EOS), atol=1e-5)

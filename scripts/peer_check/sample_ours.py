@@ -1,0 +1,66 @@
+"""Our engine on a workload of scripts/bench_sampler.py, and the limit that its own matrix products set."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import worker
+
+from rl_reasoning.config import Sampling
+from rl_reasoning.models import hf, hf_config
+from rl_reasoning.models.architecture import Precision
+from rl_reasoning.models.decoder import DecoderConfig, Parameters, unstack_layers
+from rl_reasoning.sampling.engine import JaxEngine
+from rl_reasoning.types import Prompts
+
+
+def make(folder, precision, workload):
+    config = hf_config.read_config(folder)
+    config = DecoderConfig(**(vars(config) | {"precision": Precision(precision, precision, precision)}))
+    parameters = unstack_layers(config, hf.read_parameters(folder, config))
+    if workload["name"] == "limit":
+        return limit(config, parameters, workload)
+    engine = JaxEngine(config, eos_id=-1)
+    width = workload["prompt_tokens"]
+    prompts = Prompts(np.asarray([ids + [0] * (width - len(ids)) for ids in workload["prompts"]], np.int32),
+                      np.asarray([len(ids) for ids in workload["prompts"]], np.int32))
+    owners, limits = np.asarray(workload["answers"]).T
+    settings = Sampling(max_tokens=int(limits.max()), slots=workload["slots"])
+    counts = np.bincount(owners, minlength=len(prompts.lengths))
+
+    def sample():
+        answers = engine.generate(parameters, prompts, counts, settings, jax.random.key(0), limits=limits)
+        return int(answers.lengths.sum())
+
+    return sample
+
+
+def limit(config: DecoderConfig, parameters: Parameters, workload):
+    """The matrix products of so many decode steps and nothing else, each with its own weights, in their order."""
+    rows, compute = workload["slots"], config.precision.compute
+    kernels = [linear["kernel"] for layer in parameters["layers"] for part in ("attention", "mlp")
+               for linear in layer[part].values()]
+    table = parameters["embed"]["embedding"]
+
+    @jax.jit
+    def step(kernels, table, inputs):
+        return [inputs[:, :kernel.shape[0]] @ kernel for kernel in kernels], jnp.einsum(
+            "bd,vd->bv", inputs[:, :config.width], table, preferred_element_type=jnp.float32)
+
+    inputs = jnp.ones((rows, max(kernel.shape[0] for kernel in kernels)), compute)
+    jax.block_until_ready(step(kernels, table, inputs))
+
+    def sample():
+        for _ in range(workload["steps"]):
+            jax.block_until_ready(step(kernels, table, inputs))
+        return rows * workload["steps"]
+
+    return sample
+
+
+if __name__ == "__main__":
+    worker.serve(make)

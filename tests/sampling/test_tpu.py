@@ -1,0 +1,78 @@
+"""The decode loop compiled ahead of time for TPU slices: no TPU is needed, and none runs it here."""
+
+import math
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from rl_reasoning.config import Sampling
+from rl_reasoning.models.architecture import Precision
+from rl_reasoning.models.decoder import DecoderConfig, initialize, unstack_layers
+from rl_reasoning.parallel import Layout
+from rl_reasoning.parallel.rules import AXES, BATCH, TENSOR
+from rl_reasoning.sampling.decode import Waiting, decode, fill, prefill
+from rl_reasoning.sampling.rules import make_rules
+from rl_reasoning.sampling.weights import shardings
+
+QWEN_7B = DecoderConfig(152064, 28, 3584, 28, 4, 128, 18944, rope_theta=1e6, tied=False, qkv_bias=True,
+                        precision=Precision("bfloat16", "bfloat16", "bfloat16"))
+GIB = 2**30
+
+
+def compiled_loop(topology, shape, rows, config=QWEN_7B, prompt=256, tokens=1024):
+    """The decode loop of so many slots on a slice, from shapes alone."""
+    from jax.experimental import topologies
+
+    devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+    mesh = Mesh(np.array(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+    layout = Layout(mesh)
+
+    def placed(tree, specs):
+        return jax.tree.map(lambda leaf, spec: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=spec), tree, specs)
+
+    stacked = jax.eval_shape(lambda: initialize(config, jax.random.key(0)))
+    stacked = placed(stacked, shardings(layout, stacked))
+    rules = make_rules(Sampling(max_tokens=tokens), config.vocabulary, 0)
+    number = jnp.zeros(rows, jnp.int32)
+    waiting = Waiting(number, number.astype(jnp.uint32), number, number, jnp.int32(rows))
+    slots = jax.eval_shape(lambda weights: fill(prefill(
+        config, unstack_layers(config, weights), jnp.zeros((rows, prompt), jnp.int32), number, waiting,
+        jax.random.key(0), rules), rules, tokens=tokens), stacked)
+    by_heads = NamedSharding(mesh, PartitionSpec(BATCH, TENSOR))
+    slots = placed(slots, jax.tree.map(lambda leaf: by_heads if leaf.ndim == 4 else layout.rows() if leaf.ndim
+                                       else layout.whole, slots))
+
+    def loop(parameters, slots, rules):
+        return decode(config, unstack_layers(config, parameters), slots, rules, jnp.int32(tokens))
+
+    with layout():
+        return jax.jit(loop, donate_argnums=1).lower(stacked, slots, rules).compile()
+
+
+def gathered(text):
+    """Bytes of every result of an all-gather in a compiled program."""
+    sizes = {"bf16": 2, "f32": 4, "s32": 4, "u32": 4, "pred": 1, "s8": 1}
+    found = []
+    for result in re.findall(r"= (.*?) all-gather(?:-start)?\(", text):
+        found += [sizes.get(kind, 4) * math.prod(map(int, dims.split(",") if dims else []))
+                  for kind, dims in re.findall(r"(\w+)\[([\d,]*)\]", result)]
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("topology", "shape", "memory"), [
+    ("v5e:4x4", (4, 1, 4), 15.75), ("v6e:2x4", (2, 1, 4), 31.25)])
+def test_decoding_qwen_7b_fits_and_gathers_no_weights(topology, shape, memory):
+    pytest.importorskip("libtpu")
+    compiled = compiled_loop(topology, shape, rows=64)
+    used = compiled.memory_analysis()
+    total = used.argument_size_in_bytes + used.temp_size_in_bytes
+    assert total < memory * GIB
+    smallest = 3584 * 512 * 2  # bytes of the smallest linear map of a layer, key or value
+    found = gathered(compiled.as_text())
+    assert found, "hidden states are gathered, at least"
+    assert max(found) < smallest
