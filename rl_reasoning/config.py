@@ -269,6 +269,7 @@ class RL:
     row_length: int = setting(0, low=0, doc="tokens of a packed row of the update; 0 fits a prompt and all its answers")
     top_p: float = setting(1.0, low=1e-6, high=1.0, doc="smallest probability mass that rollouts are drawn from")
     top_k: int = setting(0, low=0, doc="rollouts are drawn from the k likeliest tokens; 0 is all of them")
+    slots: int = setting(0, low=0, doc="most answers in work at once, when one ends the next begins; 0 is all")
     reference: bool = setting(True, doc="score rollouts under the first policy too, to log how far training has moved")
     analysis_every: int = setting(0, low=0, doc="steps between looks at where the gradient moves probability; 0: none")
     remat: str = setting("none", choices=("none", "dots", "block", "full", "offload"), doc="what the backward pass "

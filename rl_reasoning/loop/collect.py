@@ -61,7 +61,8 @@ class Collected:
 
 def sampling_of(rl: RL) -> Sampling:
     """How rollouts are drawn."""
-    return Sampling(temperature=rl.temperature, top_p=rl.top_p, top_k=rl.top_k, max_tokens=rl.max_tokens)
+    return Sampling(temperature=rl.temperature, top_p=rl.top_p, top_k=rl.top_k, max_tokens=rl.max_tokens,
+                    slots=rl.slots)
 
 
 def collect(lab: Lab, algorithm: Algorithm, parameters: Parameters, batches: Stream, drawn: int, step: int,

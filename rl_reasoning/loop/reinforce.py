@@ -186,7 +186,7 @@ def learn(trainer: Trainer, state: LoopState, collected: Collected, step: int,
     metrics = describe(collected.rollout, collected.groups) | _other_metrics(trainer, state, collected) | metrics
     timings = {f"time/{name}": seconds for name, seconds in clock.seconds.items()}
     timings["tokens_per_second"] = collected.tokens / timings["time/rollout"]
-    timings |= lab.verifier.counts()
+    timings |= lab.verifier.counts() | lab.policy.engine.counts()
     alarm(collected.rollout.verdicts, f"step {step}")
     history = reuse.remembered(algorithm.replay, state.history, collected, answers, step)
     return LoopState(train, collected.drawn, coefficient, step, state.streaks, collected.estimates,

@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec
 from rl_reasoning.keys import per_sample
 from rl_reasoning.models.decoder import Cache, DecoderConfig, Parameters, empty_cache, extend, logits
 from rl_reasoning.parallel import constrain
-from rl_reasoning.parallel.rules import BATCH
+from rl_reasoning.parallel.rules import BATCH, TENSOR
 from rl_reasoning.sampling.draw import Draw, Rules, draw_token
 from rl_reasoning.types import StopReason
 
@@ -228,7 +228,8 @@ def _turn(config: DecoderConfig, parameters: Parameters, rules: Rules, slots: Sl
     positions = slots.prompt + slots.count - 1
     hidden, caches = extend(config, parameters, slots.last[:, None], positions[:, None],
                             _distance(slots, positions, prompt_places)[:, None], slots.caches, prompt_places + place)
-    raw = constrain(logits(config, parameters, hidden[:, 0]), BATCH)
+    # Two steps: asked for whole rows at once, a compiler gathers the head instead of the logits.
+    raw = constrain(constrain(logits(config, parameters, hidden[:, 0]), BATCH, TENSOR), BATCH)
     drawn = draw_token(raw, _uniforms(slots.keys, slots.count), slots.count, rules)
     count, reason = _after(drawn, slots.count, slots.limit, rules)
     return _split(slots._replace(

@@ -63,6 +63,10 @@ class Engine(Protocol):
         """
         ...
 
+    def counts(self) -> dict[str, float]:
+        """What the engine did since it was made, by name, for a run's metrics."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Buckets:

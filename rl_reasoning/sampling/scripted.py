@@ -28,6 +28,10 @@ class ScriptedEngine:
     logprob: float = -1.0
     fingerprint: int | None = None
 
+    def counts(self) -> dict[str, float]:
+        """See `Engine.counts`."""
+        return {}
+
     def generate(self, parameters: Parameters, prompts: Prompts, counts: Sequence[int], settings: Sampling,
                  key: jax.Array, *, numbers: Sequence[int] | None = None, first: int = 0) -> Completions:
         """See `Engine.generate`; parameters and key do not matter."""
