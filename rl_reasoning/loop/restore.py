@@ -4,12 +4,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from rl_reasoning import edge, export
+import jax
+import jax.numpy as jnp
+
+from rl_reasoning import edge, export, optim
 from rl_reasoning.json_file import read_json
 from rl_reasoning.loop.setup import Lab, build
 from rl_reasoning.loop.warm_start import base, base_path
 from rl_reasoning.models import hf_config, lora, pretrained
-from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.models.decoder import DecoderConfig, Parameters, initialize
 from rl_reasoning.training import checkpoints
 
 
@@ -28,13 +31,24 @@ def restore(run: Path, step: int | None = None) -> tuple[Lab, Parameters]:
         return lab, _kept_base(lab)
     path = _checkpoint(run, step)
     try:
-        trained = checkpoints.restore_policy(path, lab.policy.config)
+        trained = _trained(path, lab.policy.config, averaged=lab.experiment.rl.optimizer.average > 0)
     except ValueError as error:
         raise edge.ConfigError(str(error)) from error
     if lab.policy.config.lora is None:
         return lab, trained
     _, frozen = lora.split(lab.policy.config, _kept_base(lab))
     return lab, lora.join(trained, frozen)
+
+
+def _trained(path: Path, config: DecoderConfig, *, averaged: bool) -> Parameters:
+    """What was trained of a decoder, or its averages, where the run evaluated those."""
+    if not averaged:
+        return checkpoints.restore_policy(path, config)
+    trained, _ = lora.split(config, jax.eval_shape(lambda: initialize(config, jax.random.key(0))))
+    means = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float32), trained)
+    found = checkpoints.restore(path, {"optimizer": (optim.Averaged(None, {"policy": means}),)})
+    return jax.tree.map(lambda mean, leaf: jnp.asarray(mean, leaf.dtype), found["optimizer"][0].average["policy"],
+                        trained)
 
 
 def _kept_base(lab: Lab) -> Parameters:
