@@ -1,0 +1,56 @@
+"""Settings of the policy, and of the devices that hold it."""
+
+import dataclasses
+from typing import Any
+
+from rl_reasoning.config.setting import setting
+
+
+@dataclasses.dataclass(frozen=True)
+class Precision:
+    """Number types of the policy; logits and log-probabilities are float32 always, and so are adapters."""
+
+    parameters: str = setting("float32", choices=("float32", "bfloat16", "int8"),
+                              doc="how weights are held; int8 is for the layers' linear maps and needs adapters")
+    compute: str = setting("float32", choices=("float32", "bfloat16"), doc="what the layers multiply and add in")
+    head: str = setting("float32", choices=("float32", "bfloat16"), doc="what hidden states and head are multiplied in")
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRA:
+    """Low-rank adapters: the policy's weights stay as they are and only the adapters are trained."""
+
+    rank: int = setting(0, low=0, doc="inner width of an adapter; 0 trains all weights and no adapters")
+    alpha: float = setting(32.0, low=1e-6, doc="an adapter's output is multiplied by alpha / rank")
+    targets: tuple[str, ...] = setting(("*",), doc="patterns over attention.query, attention.key, attention.value, "
+                                                   "attention.output, mlp.gate, mlp.up, mlp.down")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The policy: a decoder of these sizes from random weights, or a file that says its own sizes."""
+
+    source: str = setting("random", doc="random, a GGUF file or a package that ships one, a Hugging Face folder, or "
+                                        "hf:OWNER/NAME[@REVISION] to download one")
+    prompt: str = setting("template", choices=("template", "qwen_boxed", "qwen3_thinking", "qwen3_no_thinking", "r1"),
+                          doc="how chat turns are written: by the model's own template, or as a paper wrote them")
+    precision: Precision = dataclasses.field(default_factory=Precision)
+    lora: LoRA = dataclasses.field(default_factory=LoRA)
+    layers: int = setting(2, low=1, doc="decoder layers")
+    width: int = setting(128, low=1, doc="residual width")
+    heads: int = setting(4, low=1, doc="query heads")
+    kv_heads: int = setting(2, low=1, doc="key and value heads; must divide heads")
+    head_dim: int = setting(32, low=2, doc="width of a head")
+    mlp: int = setting(352, low=1, doc="hidden width of the gated MLP")
+    norms: str = setting("pre", choices=("pre", "post", "peri"), doc="where norms stand; peri is on both sides")
+    qk_norm: bool = setting(False, doc="norms over each head of queries and keys")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mesh:
+    """How many devices along each axis; 1 x 1 x 1 is the first device alone, 0 is as many as the other axes leave."""
+
+    data: int = setting(1, low=0, doc="copies of the parameters, each with its own rows of a batch")
+    fsdp: int = setting(1, low=0, doc="slices of parameters and optimizer state, each with its own rows too")
+    tensor: int = setting(1, low=0, doc="slices of heads, MLP and vocabulary, all with the same rows")
+    rules: dict[str, Any] = setting({}, doc="another mesh axis for an axis of rl_reasoning.parallel.RULES, or whole")
