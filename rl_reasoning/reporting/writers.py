@@ -1,5 +1,7 @@
 """Metrics to the run folder, to TensorBoard, and to Weights & Biases."""
 
+import collections
+import errno
 import functools
 import logging
 import os
@@ -14,6 +16,7 @@ from rl_reasoning.reporting.run_folder import RunFolder
 
 _FLUSH_EVERY = 20
 _WAITING, _WAIT = 1000, 20.0
+_FULL = {errno.ENOSPC, errno.EDQUOT}
 _log = logging.getLogger(__name__)
 
 
@@ -28,13 +31,14 @@ class Sink(Protocol):
 class MetricWriter:
     """Writes each step's numbers to the run folder, to TensorBoard, and to Weights & Biases where a run asks for it.
 
-    The run folder is the record: a failure there is raised. The others are a convenience: the first failure of one is
-    logged as one warning, and from then on it gets nothing while the folder goes on. A run asks for Weights & Biases by
+    The run folder is the record: a failure there is raised, except that lines wait while the disk is full. The
+    others are a convenience: the first failure of one is logged as one warning, and from then on it gets nothing while the folder goes on. A run asks for Weights & Biases by
     the setting `wandb` in its config.json.
     """
 
     def __init__(self, folder: RunFolder):
         self.folder = folder
+        self._waiting: collections.deque[Callable[[], None]] = collections.deque()
         self._sinks: dict[str, Sink] = {}
         self._open("TensorBoard", lambda: _EventFile(folder))
         settings = folder.config()["config"]
@@ -45,24 +49,44 @@ class MetricWriter:
     def __enter__(self) -> "MetricWriter":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close()
+        if self._waiting and kind is None:
+            raise OSError(errno.ENOSPC, f"the disk is full: {len(self._waiting)} lines of {self.folder.path} are lost")
 
     def metrics(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
         """Records the step's metrics; see `RunFolder.append_metrics` for what is refused."""
-        self.folder.append_metrics(step, phase, values)
+        self._record(functools.partial(self.folder.append_metrics, step, phase, values))
         self._tell(step, phase, values)
 
     def timings(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
         """Records the step's clock readings: "time/..." in seconds, "tokens_per_second"."""
-        self.folder.append_timings(step, phase, values)
+        self._record(functools.partial(self.folder.append_timings, step, phase, values))
         self._tell(step, phase, values)
 
     def close(self) -> None:
-        """Writes out what the others still buffer. The run folder buffers nothing."""
+        """Writes out what the others still buffer, and what waits for room on the disk."""
+        self._write_waiting()
         for name in list(self._sinks):
             self._guarded(name, self._sinks[name].close)
         self._sinks = {}
+
+    def _record(self, line: Callable[[], None]) -> None:
+        """Writes a line after all that wait, or lets it wait as well."""
+        self._waiting.append(line)
+        self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        while self._waiting:
+            try:
+                self._waiting[0]()
+            except OSError as error:
+                if error.errno not in _FULL:
+                    self._waiting.clear()
+                    raise
+                _log.warning("%s: %s; %d lines wait in memory", self.folder.path, error.strerror, len(self._waiting))
+                return
+            self._waiting.popleft()
 
     def _open(self, name: str, make: Callable[[], Sink]) -> None:
         try:

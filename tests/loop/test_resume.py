@@ -3,11 +3,15 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
+import logging
 import os
 import pathlib
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -331,6 +335,37 @@ def test_t9_and_ends_when_too_many_fail_or_the_last_does(tmp_path, monkeypatch):
         run(tmp_path, EVERY_STEP)
 
 
+@pytest.mark.slow
+def test_t9_a_file_system_that_is_full_for_a_while(whole, tmp_path):
+    """A real one of two megabytes in a name space of its own: full after step 2, with room again after step 4."""
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c",
+               f"mount -t tmpfs -o size=2m none {tmp_path} && exec {sys.executable} {__file__} {tmp_path}"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    probe = subprocess.run([*command[:-1], f"mount -t tmpfs none {tmp_path}"], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip("this machine gives no name spaces to mount in")
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "warning: a checkpoint could not be saved (2 in a row)" in ended.stderr
+    assert ended.stdout.split() == [hashlib.sha256(text).hexdigest() for text in (b"".join(whole[0][0]), whole[1])]
+
+
+def on_a_small_disk(place):
+    """What the test above runs there; says what came out."""
+    def look(step, *_):
+        if step == 2:
+            with contextlib.suppress(OSError), (place / "ballast").open("wb", buffering=0) as file:
+                while file.write(b"x" * 512):
+                    pass
+        if step == 4:
+            (place / "ballast").unlink()
+
+    logging.basicConfig(level=logging.WARNING)
+    arrays, _ = run(place / "run", Checkpoint(every=1, keep=1, background=False, failures=4), look=look)
+    for text in (b"".join(arrays), metrics(place / "run")):
+        sys.stdout.write(hashlib.sha256(text).hexdigest() + "\n")
+
+
 def test_t10_a_folder_that_vanishes_ends_the_run_within_a_step(tmp_path):
     def look(step, *_):
         if step == 2:
@@ -463,3 +498,7 @@ def test_a_run_of_fewer_steps_than_are_done_is_refused(tmp_path):
 
 def test_where_checkpoints_lie(tmp_path):
     assert checkpoints.step_path(pathlib.Path("x"), 70) == pathlib.Path("x/step_0070")
+
+
+if __name__ == "__main__":
+    on_a_small_disk(pathlib.Path(sys.argv[1]))

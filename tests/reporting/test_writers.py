@@ -140,3 +140,35 @@ def test_t63_a_queue_that_nobody_empties_ends_in_a_warning(tmp_path, monkeypatch
     with caplog.at_level(logging.WARNING):
         wandb_run(tmp_path, monkeypatch, FakeWandb("hang:log"), steps=20)
     assert caplog.text.count("it has not taken its last 5 records") == 1
+
+
+def full(folder, monkeypatch, times):
+    """The disk has no room for the first few lines."""
+    append, calls = folder.append_metrics, []
+
+    def limited(*args):
+        calls.append(args)
+        if len(calls) <= times:
+            raise OSError(28, "No space left on device")
+        append(*args)
+
+    monkeypatch.setattr(folder, "append_metrics", limited)
+
+
+def test_t9_lines_wait_while_the_disk_is_full_and_are_written_in_order(tmp_path, monkeypatch, caplog):
+    folder = RunFolder(tmp_path)
+    full(folder, monkeypatch, times=3)
+    write_steps(folder, steps=4)
+    assert [record["step"] for record in folder.metrics()] == [1, 2, 3, 4]
+    assert [record["step"] for record in folder.timings()] == [1, 2, 3, 4]
+    assert "No space left on device; 1 lines wait in memory" in caplog.text
+
+
+def test_t9_lines_that_never_find_room_are_an_error_and_hide_no_other(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    full(folder, monkeypatch, times=99)
+    with pytest.raises(OSError, match=r"the disk is full: 6 lines of .* are lost"):
+        write_steps(folder)
+    writer = MetricWriter(folder)
+    writer.metrics(1, "rl", {"reward/mean": 0.5})
+    writer.__exit__(KeyError, KeyError(), None)  # the error of whoever writes is the one to be seen
