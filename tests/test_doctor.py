@@ -6,7 +6,15 @@ import pytest
 
 from rl_reasoning import doctor
 from rl_reasoning.config import Countdown
+from rl_reasoning.tasks.pool import InProcess
 from rl_reasoning.training import checkpoints
+
+class Raises(doctor.CountdownTask):
+    """A task whose verifier does not work."""
+
+    def verify(self, problem, text):
+        raise OSError("no grader")
+
 
 QUICK = {name: check for name, check in doctor.CHECKS.items() if name != "smoke step"}
 
@@ -22,7 +30,7 @@ def test_a_machine_that_runs_the_tests_is_fit(tmp_path, capsys):
 @pytest.mark.parametrize(("name", "broken", "said"), [
     ("versions", {"installed_versions": lambda: {"python": "3", "flax": "not installed"}}, "flax not installed: pip"),
     ("mesh", {"jnp": type("Broken", (), {"sum": staticmethod(lambda _: 1e9)})}, r"a sum over 8 devices gave 1\d+"),
-    ("workers", {"CountdownTask": lambda _: _Raises()}, "could not be scored"),
+    ("workers", {"VerifierPool": lambda task, settings: InProcess(Raises(Countdown()))}, "could not be scored: OSError"),
 ])
 def test_what_nothing_can_do_without_makes_it_unfit(tmp_path, capsys, monkeypatch, name, broken, said):
     for target, value in broken.items():
@@ -31,19 +39,6 @@ def test_what_nothing_can_do_without_makes_it_unfit(tmp_path, capsys, monkeypatc
     out = capsys.readouterr().out
     assert re.search(rf"UNFIT +{name}: .*{said}", out)
     assert out.endswith("this machine is not fit\n")
-
-
-class _Raises(doctor.CountdownTask):
-    """A task whose verifier does not work."""
-
-    def __init__(self):
-        super().__init__(Countdown())
-
-    def __reduce__(self):
-        return _Raises, ()
-
-    def verify(self, problem, text):
-        raise OSError("no grader")
 
 
 def test_what_is_only_scarce_is_a_warning(tmp_path, capsys, monkeypatch):

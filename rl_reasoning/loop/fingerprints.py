@@ -22,7 +22,7 @@ from rl_reasoning.training import manifest
 from rl_reasoning.types import Problem
 
 # Settings that change nothing of what a run computes; another mesh adds up in another order.
-FREE = ("workdir", "resume", "resume_changed", "checkpoint", "watch", "mesh")
+FREE = ("workdir", "resume", "resume_changed", "checkpoint", "watch", "mesh", "wandb")
 COMPUTING = ("jax", "jaxlib", "numpy", "optax")
 
 

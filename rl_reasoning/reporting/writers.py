@@ -31,9 +31,9 @@ class Sink(Protocol):
 class MetricWriter:
     """Writes each step's numbers to the run folder, to TensorBoard, and to Weights & Biases where a run asks for it.
 
-    The run folder is the record: a failure there is raised, except that lines wait while the disk is full. The
-    others are a convenience: the first failure of one is logged as one warning, and from then on it gets nothing while the folder goes on. A run asks for Weights & Biases by
-    the setting `wandb` in its config.json.
+    The run folder is the record: a failure there is raised, except that lines wait in memory while the disk is full.
+    The others are a convenience: the first failure of one is logged as one warning, and from then on it gets nothing
+    while the folder goes on. A run asks for Weights & Biases by the setting `wandb` in its config.json.
     """
 
     def __init__(self, folder: RunFolder):
