@@ -9,6 +9,7 @@ from rl_reasoning.config import Countdown
 from rl_reasoning.tasks.pool import InProcess
 from rl_reasoning.training import checkpoints
 
+
 class Raises(doctor.CountdownTask):
     """A task whose verifier does not work."""
 
@@ -30,7 +31,7 @@ def test_a_machine_that_runs_the_tests_is_fit(tmp_path, capsys):
 @pytest.mark.parametrize(("name", "broken", "said"), [
     ("versions", {"installed_versions": lambda: {"python": "3", "flax": "not installed"}}, "flax not installed: pip"),
     ("mesh", {"jnp": type("Broken", (), {"sum": staticmethod(lambda _: 1e9)})}, r"a sum over 8 devices gave 1\d+"),
-    ("workers", {"VerifierPool": lambda task, settings: InProcess(Raises(Countdown()))}, "could not be scored: OSError"),
+    ("workers", {"VerifierPool": lambda task, settings: InProcess(Raises(Countdown()))}, "could not be scored"),
 ])
 def test_what_nothing_can_do_without_makes_it_unfit(tmp_path, capsys, monkeypatch, name, broken, said):
     for target, value in broken.items():
