@@ -25,7 +25,8 @@ class Compiled:
     Attributes:
       memory: bytes by kind; "total" is what has to fit. fits: it does. compile_seconds: here, on this machine.
       flops, bytes, collectives: see `hlo.Work`; 0 where it does not fit, since there is no program then.
-      seconds: estimated, the slowest of flops, bytes and links at the chip's peak, all overlapped. slowest: which.
+      seconds: estimated, the slowest of flops, bytes and links at the chip's peak, all overlapped; bytes are an upper
+        figure, so it is no bound where they are slowest. slowest: "compute", "memory" or "links".
       tokens: see `Program`. tokens_per_second: estimated, of the slice. utilisation: estimated, the model's own
         flops over what the chips could do in that time.
     """

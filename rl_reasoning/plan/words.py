@@ -25,8 +25,8 @@ def _program(name: str, one: Compiled, chip: Chip) -> Iterator[str]:
         return
     sent = ", ".join(f"{kind} {size / 1e9:.3g} GB" for kind, size in sorted(one.collectives.items())) or "none"
     yield f"    a chip: {one.flops / 1e12:.4g} TFLOP, {one.bytes / 1e9:.4g} GB read and written; sent: {sent}"
-    yield (f"    estimated: at least {one.seconds:.4g} s by {one.slowest}, so at most {one.tokens_per_second:,.0f} "
-           f"tokens/s on the slice, model-FLOP utilisation {100 * one.utilisation:.1f} %")
+    yield (f"    estimated: {one.seconds:.4g} s, set by {one.slowest}; {one.tokens_per_second:,.0f} tokens/s on the "
+           f"slice, model-FLOP utilisation {100 * one.utilisation:.1f} %")
 
 
 def record(plan: Plan) -> dict[str, Any]:

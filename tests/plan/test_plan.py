@@ -26,7 +26,7 @@ def test_t54_a_plan_says_what_the_model_needs():
     ended = run("--topology=v5e:2x2", "--json", "--config.rl.prompts=256", *wide)
     assert ended.returncode == 0, ended.stderr
     assert "v5e:2x2: 4 chips" in ended.stdout
-    assert "estimated: at least" in ended.stdout
+    assert "estimated: " in ended.stdout
     [plan] = json.loads(ended.stdout.splitlines()[-1])["plans"]
     assert plan["fits"]
     assert plan["mesh"] == {"data": 1, "fsdp": 4, "tensor": 1}

@@ -1,0 +1,215 @@
+"""Times one update: tokens a CPU-second, share of what its matrix products alone would take, memory, compile time.
+
+    python scripts/bench_trainer.py --quick --no-peers          # 4.9M, a minute or two
+    python scripts/bench_trainer.py --sizes tiny 135m --peers-folder ~/.cache/peers
+
+The update is GRPO's clipped loss on given answers. `roof_share` is the time of its matrix products, each shape timed
+alone in the same process with its own operands, over the time of the whole update; products that a pass makes again to
+save memory do not count, so 1 is out of reach. Ragged batches have long-tailed lengths (most answers short, few
+long), which is where packing pays. Peers: google-tunix's own GRPO loss and optimizer step in an environment of its
+own, on the same sizes, batch and order; ratios are of pairs timed one after the other. CPU seconds are the process's.
+The last line is one JSON object.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from peer_check.environments import PeerUnavailable, python_of
+
+from rl_reasoning import optim
+from rl_reasoning.algorithms import ALGORITHMS
+from rl_reasoning.config import Optimizer
+from rl_reasoning.models.architecture import DecoderConfig, Precision
+from rl_reasoning.models.decoder import initialize
+from rl_reasoning.training.batch import Answers, TrainBatch, minibatches
+from rl_reasoning.training.state import start
+from rl_reasoning.training.states import Memory
+from rl_reasoning.training.update import Update, make_update
+
+SIZES = {"tiny": DecoderConfig(4_096, 4, 256, 8, 2, 32, 1_024), "135m": DecoderConfig(49_152, 30, 576, 9, 3, 64, 1_536)}
+ROWS = {"tiny": 32, "135m": 4}
+PROMPT, ANSWER = 64, 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is timed: a model of `SIZES`, number types, and lengths that are all alike or ragged."""
+
+    size: str
+    dtype: str
+    ragged: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.size} {self.dtype} {'ragged' if self.ragged else 'fixed'}"
+
+    @property
+    def config(self) -> DecoderConfig:
+        return dataclasses.replace(SIZES[self.size], precision=Precision(self.dtype, self.dtype, self.dtype))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
+    parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
+    parser.add_argument("--pairs", type=int, default=5, help="timed blocks; with peers, pairs (default 5)")
+    parser.add_argument("--quick", action="store_true", help="the small model, few blocks")
+    parser.add_argument("--no-peers", action="store_true", help="our update alone")
+    parser.add_argument("--peers-folder", type=Path, default=Path("peers"), help="where peers' environments are or go")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.sizes, options.pairs = ["tiny"], min(options.pairs, 3)
+    jax.config.update("jax_enable_compilation_cache", False)
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, jax {jax.__version__}, {jax.default_backend()}")
+    cases = [Case(size, dtype, ragged) for size in options.sizes for dtype in options.dtypes
+             for ragged in (False, True)]
+    results = {}
+    for case in cases:
+        results[case.name] = found = measure(case, options)
+        print(f"{case.name}: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()), flush=True)
+    print(json.dumps({"load": os.getloadavg()[0], "cases": results, **results[cases[0].name]}))
+    return 0
+
+
+def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
+    """Our figures for one case, and ratios to the peer's where it is asked."""
+    began = time.process_time()
+    update, state, batch = prepared(case)
+    compiled = update.lower(state, batch).compile()
+    compile_seconds = time.process_time() - began
+    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    frozen, moving = state.frozen, state._replace(frozen={})
+    moving, _ = jax.block_until_ready(compiled(moving, frozen, batch))  # warm
+    peer = None if options.no_peers else Peer.start(case, options.peers_folder)
+    ours, walls, theirs = [], [], []
+    for _ in range(options.pairs):
+        (moving, _), cpu, wall = timed(lambda now=moving: jax.block_until_ready(compiled(now, frozen, batch)))
+        ours.append(cpu)
+        walls.append(wall)
+        if peer:
+            theirs.append(peer.step())
+    tokens = answers(case.config, ROWS[case.size], case.ragged).lengths.sum() + ROWS[case.size] * PROMPT
+    step = statistics.median(ours)
+    found = {"tokens_per_cpu_s": float(tokens / step), "step_cpu_s": step, "step_wall_s": statistics.median(walls),
+             "spread": (max(ours) - min(ours)) / step, "roof_share": matmul_seconds(case.config, int(tokens)) / step,
+             "temporaries_mb": temporaries / 1e6, "compile_cpu_s": compile_seconds,
+             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
+    if peer:
+        peer.stop()
+        found |= {f"{kind}_ratio_tunix": statistics.median(other[kind] / own for other, own in zip(
+            theirs, mine, strict=True)) for kind, mine in (("wall", walls), ("cpu", ours))}
+        found["tunix_compile_cpu_s"] = peer.compile_seconds
+    return found
+
+
+def prepared(case: Case) -> tuple[Update, Any, TrainBatch]:
+    """The update, its state, and one packed batch."""
+    config, rows = case.config, ROWS[case.size]
+    optimizer = optim.policy_and_critic(Optimizer(learning_rate=1e-5), 1000, 1.0)
+    objective = ALGORITHMS["grpo"].objective(ANSWER, reference=False)
+    update = make_update(config, objective, optimizer, temperature=1.0, key=jax.random.key(0),
+                         memory=Memory("none" if case.size == "tiny" else "block"))
+    state = start(config, initialize(config, jax.random.key(0)), optimizer, critic=None)
+    [batch] = minibatches(answers(config, rows, case.ragged), 1, 1, PROMPT + ANSWER, None)
+    return update, state, batch
+
+
+def answers(config: DecoderConfig, rows: int, ragged: bool) -> Answers:
+    """One answer to each prompt; ragged ones have a geometric tail, as early training has."""
+    rng = np.random.default_rng(0)
+    lengths = np.minimum(rng.geometric(1 / 32, rows) + 4, ANSWER) if ragged else np.full(rows, ANSWER)
+    per_token = {name: np.full((rows, ANSWER), value, np.float32) for name, value in (
+        ("old_logprobs", -8.0), ("weights", 1.0), ("scale", 1.0), ("ref_logprobs", 0.0), ("values", 0.0),
+        ("returns", 0.0))}
+    per_token["advantages"] = np.repeat(rng.normal(size=(rows, 1)), ANSWER, 1).astype(np.float32)
+    return Answers(rng.integers(0, config.vocabulary, (rows, PROMPT)).astype(np.int32), np.full(rows, PROMPT),
+                   np.arange(rows, dtype=np.int32), rng.integers(0, config.vocabulary, (rows, ANSWER)).astype(np.int32),
+                   lengths.astype(np.int32), extras={**per_token, "rewards": np.ones(rows, np.float32)})
+
+
+def timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
+    """What a function gives, its CPU seconds, all threads together, and its wall seconds."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    found = function()
+    return found, time.process_time() - cpu, time.perf_counter() - wall
+
+
+def matmul_seconds(config: DecoderConfig, tokens: int) -> float:
+    """CPU seconds of the products that an update cannot do without, each shape timed alone."""
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    layer = [(config.width, queries), (config.width, keys), (config.width, keys), (queries, config.width),
+             (config.width, config.mlp), (config.width, config.mlp), (config.mlp, config.width)]
+    answered = int(tokens * ANSWER / (PROMPT + ANSWER))
+    seconds = sum(config.layers * pass_seconds(tokens, *shape, config.precision.compute) for shape in layer)
+    return seconds + pass_seconds(answered, config.width, config.vocabulary, config.precision.head)
+
+
+def pass_seconds(tokens: int, inputs: int, outputs: int, dtype: str) -> float:
+    """Of x W, of its gradient to x and of that to W; the best of three."""
+    x, w = jnp.ones((tokens, inputs), dtype), jnp.ones((inputs, outputs), dtype)
+    y = jnp.ones((tokens, outputs), dtype)
+    total = 0.0
+    for function, one, two in ((lambda a, b: a @ b, x, w), (lambda a, b: a @ b.T, y, w), (lambda a, b: a.T @ b, x, y)):
+        compiled = jax.jit(function).lower(one, two).compile()
+        jax.block_until_ready(compiled(one, two))
+        total += min(timed(lambda f=compiled, a=one, b=two: jax.block_until_ready(f(a, b)))[1] for _ in range(3))
+    return total
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """tunix's step in its own environment: one process that compiles once and times a step when asked.
+
+    Attributes: compile_seconds: CPU.
+    """
+
+    process: subprocess.Popen
+    compile_seconds: float
+
+    @classmethod
+    def start(cls, case: Case, folder: Path) -> "Peer":
+        """Compiles and warms up the peer's step."""
+        script = Path(__file__).parent / "peer_check" / "train_tunix.py"
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        process = subprocess.Popen([str(python_of("tunix", folder)), str(script)], stdin=subprocess.PIPE, text=True,
+                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                   env=environment | {"JAX_PLATFORMS": "cpu"})
+        first = cls(process, 0.0)._ask({
+            "config": dataclasses.asdict(SIZES[case.size]), "dtype": case.dtype, "rows": ROWS[case.size],
+            "prompt": PROMPT, "answer": ANSWER,
+            "lengths": answers(case.config, ROWS[case.size], case.ragged).lengths.tolist()})
+        return cls(process, first["compile"])
+
+    def step(self) -> dict[str, float]:
+        """{"cpu", "wall"} seconds of one more step."""
+        return self._ask({})
+
+    def _ask(self, what: dict[str, Any]) -> dict[str, float]:
+        self.process.stdin.write(json.dumps(what) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise PeerUnavailable(f"tunix's step ended with exit code {self.process.wait()}")
+        return json.loads(answer)
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self.process.stdin.close()
+        self.process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
