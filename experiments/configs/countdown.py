@@ -50,7 +50,6 @@ def get_config(preset: str = "") -> ConfigDict:
     config.rl.samples = 8
     config.rl.minibatches = 4
     config.rl.optimizer.learning_rate = 2e-5
-    config.rl.optimizer.schedule = "cosine"  # constant, as a line is here, too, but to the bits of the tables above
 
     # Pass@k up to k = samples, on problems that no training saw.
     config.evaluation.problems = 128
