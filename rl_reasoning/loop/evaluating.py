@@ -57,7 +57,8 @@ def evaluate_policy(experiment: Experiment) -> RunFolder:
     try:
         folder = RunFolder(Path(experiment.workdir) / folder_name(lab.experiment))
         say(f"run folder: {folder.path}")
-        folder.write_config(lab.experiment, sys.argv)
+        if not (folder.path / "config.json").exists():  # the name tells apart all settings that answers depend on
+            folder.write_config(lab.experiment, sys.argv)
         if lab.data:
             folder.write_data(lab.data.record)
         if not any(record["label"] == asked.label for record in folder.evaluations()):

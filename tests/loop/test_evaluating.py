@@ -81,6 +81,8 @@ def test_a_second_call_finds_it_done(trained, whole, monkeypatch):
     before = content(whole)
     monkeypatch.setattr(evaluating, "answers", None)
     assert evaluate_policy(asked(trained)).path == whole.path
+    # Nor does a setting that no answer depends on make it another evaluation, or an error.
+    assert evaluate_policy(dataclasses.replace(asked(trained), resume="never")).path == whole.path
     assert content(whole) == before
 
 
