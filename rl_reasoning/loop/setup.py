@@ -159,7 +159,7 @@ def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer
         raise ConfigError(f"model.source='random' has no words for task.kind={task.name!r}: give a pre-trained model, "
                           "as in experiments/configs/smollm2.py")
     tokenizer = task.tokenizer()
-    config = _typed(settings, _sizes(settings, tokenizer.vocabulary_size))
+    config = typed(settings, _sizes(settings, tokenizer.vocabulary_size))
     key = keys.derive(experiment.seed, keys.Role.INITIALIZE, 0)
     return config, tokenizer, lambda layout: decoder.initialize(config.plain(), key)
 
@@ -180,7 +180,7 @@ def _pretrained(experiment: Experiment) -> tuple[DecoderConfig, Tokenizer, First
                          f"{config.vocabulary} rows; they are not of the same model")
     if settings.prompt != "template":
         tokenizer = tokenizer.with_template(FORMATS[settings.prompt])
-    config = _typed(settings, config)
+    config = typed(settings, config)
     first = config.plain() if experiment.warm_start.updates else config
     return config, tokenizer, functools.partial(_weights, read, path, first)
 
@@ -196,7 +196,7 @@ def _weights(read: Callable[..., Parameters], path: Path, config: DecoderConfig,
         raise ConfigError(str(error)) from error
 
 
-def _typed(settings: Model, config: DecoderConfig) -> DecoderConfig:
+def typed(settings: Model, config: DecoderConfig) -> DecoderConfig:
     """The decoder with the settings' number types and adapters."""
     adapters = LoRA(**dataclasses.asdict(settings.lora)) if settings.lora.rank else None
     return dataclasses.replace(config, precision=Precision(**dataclasses.asdict(settings.precision)), lora=adapters)

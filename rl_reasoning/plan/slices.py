@@ -8,7 +8,7 @@ from typing import Any
 from rl_reasoning.config import Experiment
 from rl_reasoning.loop import setup
 from rl_reasoning.models import hf_config
-from rl_reasoning.models.architecture import DecoderConfig, LoRA, Precision
+from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.options import resolve
 from rl_reasoning.plan.programs import Sizes
 from rl_reasoning.rollouts import longest_prompt
@@ -52,7 +52,7 @@ def sizes(experiment: Experiment, model: str, prompt_tokens: int) -> Sizes:
     algorithm = resolve(experiment.algorithm, experiment.objective)
     if model:
         config = _named(model)
-        return Sizes(_typed(experiment, config), experiment.rl, algorithm,
+        return Sizes(setup.typed(experiment.model, config), experiment.rl, algorithm,
                      prompt_tokens or experiment.task.math.prompt_tokens)
     alone = dataclasses.replace(experiment, mesh=dataclasses.replace(experiment.mesh, data=1, fsdp=1, tensor=1))
     lab = setup.build(alone)
@@ -67,9 +67,3 @@ def _named(model: str) -> DecoderConfig:
     if (Path(model) / "config.json").is_file():
         return hf_config.read_config(Path(model))
     raise ValueError(f"--model={model}: must be a folder with a config.json, or one of {', '.join(known_models())}")
-
-
-def _typed(experiment: Experiment, config: DecoderConfig) -> DecoderConfig:
-    settings = experiment.model
-    adapters = LoRA(**dataclasses.asdict(settings.lora)) if settings.lora.rank else None
-    return dataclasses.replace(config, precision=Precision(**dataclasses.asdict(settings.precision)), lora=adapters)
