@@ -110,10 +110,16 @@ def sweep(sizes: Sizes, chip: Chip, devices: Sequence[Any], slots: int = 0) -> I
 
 
 def remedies(sizes: Sizes, mesh: Mesh, chip: Chip, devices: Sequence[Any], slots: int = 0) -> list[Plan]:
-    """Three other settings, tried, for a plan that does not fit; those that use least first."""
-    tried = [plan(other, also, chip, devices, held, change)
-             for other, also, held, change in itertools.islice(_changes(sizes, mesh, len(devices), slots), 3)]
-    return sorted(tried, key=lambda one: max(one.decode.memory["total"], one.update.memory["total"]))
+    """Three other settings, tried, for a plan that does not fit; those that use least first.
+
+    Changes are added to one another until one of three or more fits; where all together do not, the last three tell.
+    """
+    tried: list[Plan] = []
+    for other, also, held, change in _changes(sizes, mesh, len(devices), slots):
+        tried.append(plan(other, also, chip, devices, held, change))
+        if len(tried) >= 3 and tried[-1].fits:
+            break
+    return sorted(tried[-3:], key=lambda one: max(one.decode.memory["total"], one.update.memory["total"]))
 
 
 def _changes(sizes: Sizes, mesh: Mesh, devices: int, slots: int) -> Iterator[tuple[Sizes, Mesh, int, str]]:

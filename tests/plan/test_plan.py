@@ -40,6 +40,19 @@ def test_t54_a_plan_says_what_the_model_needs():
     assert plan["update"]["collectives"]["all-gather"] > 0
 
 
+@pytest.mark.slow
+def test_t55_what_does_not_fit_is_named_with_three_changes_that_were_tried():
+    ended = run("--topology=v5e:1x1", "--json", "--config.rl.prompts=2048", "--config.rl.samples=64",
+                "--config.rl.minibatches=1", "--config.model.width=1024", "--config.model.layers=1")
+    assert ended.returncode == 0, ended.stderr
+    assert "DOES NOT FIT" in ended.stdout
+    asked, *tried = json.loads(ended.stdout.splitlines()[-1])["plans"]
+    assert asked["update"]["memory"]["total"] > 15.75 * 2**30
+    assert len(tried) == 3
+    assert any(one["update"]["fits"] for one in tried)
+    assert all(one["change"] in ended.stdout for one in tried)
+
+
 @pytest.mark.parametrize(("argument", "message"), [
     ("--topology=v9:2x2", "the kind must be one of v5e, v5p, v6e"),
     ("--config.rl.promts=3", "did you mean"),
