@@ -72,6 +72,13 @@ def windows(text: Text, length: int, batch: int, seed: int) -> grain.MapDataset:
     return grain.MapDataset.source(starts).seed(seed).shuffle().repeat().map(cut).batch(batch, batch_fn=list)
 
 
+def require_files(sources: Sequence[str]) -> None:
+    """Raises FileNotFoundError when one that is named as a file is not there; reads none."""
+    for source in sources:
+        if ":" not in source:
+            find_file(source)
+
+
 def digest(sources: Sequence[str]) -> dict[str, str]:
     """A digest of each file's bytes; what is named and not a file here stands for itself."""
     return {source: source if ":" in source else hashlib.sha256(find_file(source).read_bytes()).hexdigest()[:16]

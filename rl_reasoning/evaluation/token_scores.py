@@ -6,12 +6,10 @@ import numpy as np
 
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.rollouts import Policy
-from rl_reasoning.training.batch import Answers, TrainBatch, minibatches
+from rl_reasoning.training.batch import Answers, TrainBatch, minibatches, no_extras
 from rl_reasoning.training.update import make_score
 from rl_reasoning.types import Rollouts
 
-# What a batch holds beside the tokens, and scores do not read.
-UNREAD = ("old_logprobs", "advantages", "weights", "scale", "ref_logprobs", "values", "returns")
 _score = functools.cache(make_score)
 
 
@@ -30,9 +28,8 @@ def change_of_logprobs(policy: Policy, parameters: Parameters, reference: Parame
 def _batch(policy: Policy, rollouts: Rollouts, problem: int, row: np.ndarray) -> TrainBatch:
     """One problem with some of its answers in one row."""
     ids, count = rollouts.completions.ids[problem, row], len(row)
-    zeros = np.zeros(ids.shape, np.float32)
     answers = Answers(
         rollouts.prompts.ids[problem:problem + 1], rollouts.prompts.lengths[problem:problem + 1],
         np.zeros(count, np.int32), ids, rollouts.completions.lengths[problem, row],
-        extras=dict.fromkeys(UNREAD, zeros) | {"rewards": zeros[:, 0]})
+        extras=no_extras(*ids.shape))
     return minibatches(answers, 1, 1, policy.prompt_tokens + count * ids.shape[1], order=None)[0]

@@ -20,7 +20,7 @@ from rl_reasoning.losses.mismatch import importance_weights
 from rl_reasoning.losses.surrogate import clamp_log_ratio
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.rollouts import Policy
-from rl_reasoning.training.batch import Answers, TrainBatch, minibatches, uneven_minibatches, unpacked
+from rl_reasoning.training.batch import Answers, TrainBatch, minibatches, no_extras, uneven_minibatches, unpacked
 from rl_reasoning.training.update import Scores
 from rl_reasoning.types import Rollouts
 
@@ -186,14 +186,13 @@ def scored_answers(rollout: Rollouts, groups: np.ndarray, rewards: np.ndarray) -
     completions, (count, samples) = rollout.completions, rollout.rewards.shape
     ids = completions.ids.reshape(count * samples, completions.ids.shape[-1])
     prompts = np.unique(groups, return_index=True)[1] // samples  # the row of each problem's first answer
-    zeros = np.zeros(ids.shape, np.float32)
-    extras = dict.fromkeys(("advantages", "weights", "ref_logprobs", "values", "returns"), zeros)
     return Answers(
         rollout.prompts.ids[prompts], rollout.prompts.lengths[prompts], groups, ids,
         completions.lengths.ravel().astype(np.int32),
-        extras=extras | {"old_logprobs": completions.logprobs.reshape(ids.shape), "scale": np.ones_like(zeros),
-                         "rewards": np.nan_to_num(rewards, nan=0.0).astype(np.float32), "shaped": rewards,
-                         "truncated": rollout.truncated.ravel()})
+        extras=no_extras(*ids.shape) | {
+            "old_logprobs": completions.logprobs.reshape(ids.shape), "scale": np.ones(ids.shape, np.float32),
+            "rewards": np.nan_to_num(rewards, nan=0.0).astype(np.float32), "shaped": rewards,
+            "truncated": rollout.truncated.ravel()})
 
 
 def _shuffled(rollout: Rollouts, rng: np.random.Generator) -> Rollouts:

@@ -78,7 +78,7 @@ def build(experiment: Experiment) -> Lab:
       ConfigError: settings that do not fit together, or a model that cannot be read.
     """
     try:
-        text.digest(experiment.warm_start.text)  # a file that is not there is named now
+        text.require_files(experiment.warm_start.text)  # a file that is not there is named now
         task = make_task(experiment)
         config, tokenizer, first = _model(experiment, task)
         layout = make_layout(experiment.mesh, config.sizes)

@@ -22,7 +22,7 @@ from rl_reasoning.reporting.claims import claim
 from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.training import checkpoints, state
-from rl_reasoning.training.batch import Answers, TrainBatch, pack
+from rl_reasoning.training.batch import Answers, TrainBatch, no_extras, pack
 from rl_reasoning.training.manifest import Damaged
 from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_update
@@ -103,7 +103,7 @@ def _train(lab: Lab, folder: RunFolder) -> Parameters:
                           "optimizer/gradient_norm": float(metrics["optimizer/gradient_norm"])}
                 folder.append_metrics(step, "warm_start", values)
                 progress.update(step, values)
-    return current.parameters["policy"]
+    return current.averaged.parameters["policy"]
 
 
 def _trace_batches(lab: Lab, settings: WarmStart) -> tuple[Iterator[TrainBatch], int]:
@@ -141,14 +141,12 @@ def _text_batches(lab: Lab, settings: WarmStart) -> tuple[Iterator[TrainBatch], 
 def _pack(prompts: list[list[int]], answers: list[list[int]], prompt_width: int, longest: int,
           shards: int) -> TrainBatch:
     count = len(prompts)
-    zeros = np.zeros((count, longest), np.float32)
-    ones = np.ones_like(zeros)
+    ones = np.ones((count, longest), np.float32)
     batch = Answers(
         prompt_ids=_rectangle(prompts, prompt_width), prompt_lengths=np.asarray([len(p) for p in prompts]),
         groups=np.arange(count, dtype=np.int32), ids=_rectangle(answers, longest),
         lengths=np.asarray([len(a) for a in answers], np.int32),
-        extras={"old_logprobs": zeros, "advantages": ones, "weights": ones, "scale": ones, "rewards": ones[:, 0],
-                "ref_logprobs": zeros, "values": zeros, "returns": zeros})
+        extras=no_extras(count, longest) | {"advantages": ones, "weights": ones, "scale": ones, "rewards": ones[:, 0]})
     packed = pack(batch, prompt_width + longest, count, shards=shards)
     return TrainBatch(*(array[None] for array in packed))
 

@@ -85,6 +85,14 @@ class TrainBatch(NamedTuple):
     returns: np.ndarray
 
 
+_FLOATS = ("old_logprobs", "advantages", "weights", "scale", "ref_logprobs", "values", "returns")
+
+
+def no_extras(answers: int, tokens: int) -> dict[str, np.ndarray]:
+    """Zeros for all that a loss reads of N answers of T tokens; callers replace what they have."""
+    return dict.fromkeys(_FLOATS, np.zeros((answers, tokens), np.float32)) | {"rewards": np.zeros(answers, np.float32)}
+
+
 _PACKED = ("tokens", "positions", "segments", "branches")
 
 

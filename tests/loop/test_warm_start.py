@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 
+import numpy as np
 import pytest
 
 from rl_reasoning import edge
@@ -36,6 +37,15 @@ def test_a_policy_learns_a_text_and_the_base_is_kept_under_its_digest(tmp_path, 
     kept = warm_start.base_key(settings)
     text.write_text("1 + 2 = 3")
     assert warm_start.base_key(settings) != kept
+
+
+def test_averaged_weights_are_the_base_where_they_are_asked_for(tmp_path, text):
+    short = ["--config.warm_start.steps=8", "--config.warm_start.refine_steps=0"]
+    bases = [warm_start.base(build(experiment(tmp_path, *short, f"--config.warm_start.optimizer.average={rate}")))
+             for rate in (0.0, 0.9)]
+    plain, averaged = (np.asarray(each["embed"]["embedding"]) for each in bases)
+    assert plain.shape == averaged.shape
+    assert np.abs(plain - averaged).max() > 1e-4
 
 
 @pytest.mark.parametrize(("content", "changes", "named"), [
