@@ -21,10 +21,9 @@ from rl_reasoning.loop.setup import Lab, build
 from rl_reasoning.loop.warm_start import base, base_path
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.reporting.console import Progress, say
+from rl_reasoning.reporting.results import BASE
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.reporting.sample_file import SampleFile
-
-BASE = "base"
 
 
 class Asked(NamedTuple):

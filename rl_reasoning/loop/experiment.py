@@ -16,10 +16,10 @@ from rl_reasoning.loop.stops import Stops
 from rl_reasoning.loop.warm_start import base
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.reporting.console import Progress, say
+from rl_reasoning.reporting.results import BASE
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.reporting.writers import MetricWriter
 
-BASE = "base"
 MOST_DISAGREEMENT = 0.01
 
 

@@ -15,11 +15,10 @@ from rl_reasoning.evaluation.verdicts import Claim, verdict_rows
 from rl_reasoning.loop.modes import run_experiment
 from rl_reasoning.reporting.console import say
 from rl_reasoning.reporting.report import write_report
+from rl_reasoning.reporting.results import BASE
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.reporting.study_pictures import study_picture
 from rl_reasoning.reporting.table import markdown_table, plain
-
-BASE = "base"
 
 
 class StudyStopped(RuntimeError):
