@@ -41,6 +41,6 @@ setup(
         "tpu": ["jax[tpu]"],
         "plan": PLAN,
         "lm": LM,
-        "dev": [*LM, *PLAN, "chex", "hypothesis", "ipykernel", "nbclient", "pytest>=8", "pytest-xdist", "ruff"],
+        "dev": [*LM, *PLAN, "chex", "hypothesis", "ipykernel", "mypy", "nbclient", "pytest>=8", "pytest-xdist", "ruff"],
     },
 )

@@ -79,7 +79,8 @@ class Algorithm:
     def compares(self) -> bool:
         """Whether an answer alone in its group teaches nothing."""
         return (_function(self.advantage) in advantages.COMPARES
-                or (_function(self.surrogate) is losses.pacs and self.surrogate.keywords["coupling"] != "naive"))
+                or (isinstance(self.surrogate, functools.partial) and self.surrogate.func is losses.pacs
+                    and self.surrogate.keywords["coupling"] != "naive"))
 
 
 def _function(partial: Callable) -> Callable:

@@ -74,7 +74,7 @@ def versions(_workdir: Path) -> str:
 def devices(_workdir: Path) -> str:
     """What jax computes on."""
     found = jax.devices()
-    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in found]
+    limits = [(device.memory_stats() or {}).get("bytes_limit", 0) for device in found]
     memory = f", {min(limits) / 1e9:.1f} GB each" if all(limits) else ""
     return (f"{len(found)} of kind {found[0].device_kind}{memory}; {jax.process_count()} process(es), "
             f"{os.cpu_count()} processor cores")
@@ -140,7 +140,7 @@ def disk(workdir: Path) -> str | Doubtful:
 
 def cache(workdir: Path) -> str:
     """Where compiled programs are kept, so that a second start is quick."""
-    chosen = jax.config.jax_compilation_cache_dir
+    chosen = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]  # jax makes it as it starts
     place = Path(chosen or workdir / "compiled")
     place.mkdir(parents=True, exist_ok=True)
     if not os.access(place, os.W_OK):

@@ -18,6 +18,8 @@ from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.models.safetensors_folder import INDEX, SINGLE
 from rl_reasoning.tokenizers import Tokenizer, folder
+from rl_reasoning.tokenizers.byte_bpe import ByteBPE
+from rl_reasoning.tokenizers.symbols import SymbolTokenizer
 
 SHARD_BYTES = 5 * 10**9
 
@@ -76,6 +78,7 @@ def write_tokenizer(out: Path, tokenizer: Tokenizer, source: Path | None) -> Non
         for name in filter(lambda name: (source / name).is_file(), folder.FILES):
             shutil.copyfile(source / name, out / name)
     else:
+        assert isinstance(tokenizer, SymbolTokenizer | ByteBPE)  # all others come from folders
         pipeline = tokenizer.pipeline()
         pipeline.save(str(out / folder.JSON))
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": pipeline.id_to_token(tokenizer.eos_id),
@@ -111,7 +114,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 def _groups(sizes: dict[str, int], most: int) -> list[list[str]]:
     """Names in their order, in as few files as come from filling one after another."""
-    groups, size = [[]], 0
+    groups: list[list[str]] = [[]]
+    size = 0
     for name, bytes_ in sizes.items():
         if groups[-1] and size + bytes_ > most:
             groups.append([])

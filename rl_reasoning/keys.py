@@ -4,6 +4,8 @@ import enum
 
 import jax
 
+from rl_reasoning.arrays import Array
+
 
 class Role(enum.IntEnum):
     """What a random key is for; two roles never share noise."""
@@ -24,7 +26,7 @@ def derive(seed: int | jax.Array, role: Role, step: int | jax.Array) -> jax.Arra
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), role), step)
 
 
-def per_sample(key: jax.Array, problems: jax.Array, samples: jax.Array) -> jax.Array:
+def per_sample(key: jax.Array, problems: Array, samples: Array) -> jax.Array:
     """A key for each answer, which depends on its problem and its sample number, not on its place in the batch.
 
     Args: problems [N] uint32 (`Problem.number`); samples [N] int32.

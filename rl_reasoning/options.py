@@ -152,15 +152,17 @@ def _try(algorithm: Algorithm) -> None:
     """Traces the entry on two answers of two tokens, so that each function judges its own options now."""
     rows, square = jnp.zeros(2), jnp.zeros((2, 2))
     mask, ids = square > -1, jnp.zeros(2, jnp.int32)
-    parts = algorithm.advantage.keywords.get("component_weights") if "reward_components" in algorithm.needs else None
+    weights = algorithm.advantage.keywords.get("component_weights") if isinstance(
+        algorithm.advantage, functools.partial) and "reward_components" in algorithm.needs else None
     jax.eval_shape(algorithm.advantage, AdvantageInputs(
-        rows, ids, ids, mask, square, square, rows, jnp.zeros((2, len(parts or (1, 1)))), square, square))
+        rows, ids, ids, mask, square, square, rows, jnp.zeros((2, len(weights or (1, 1)))), square, square))
     inputs = SurrogateInputs(square, square, square, mask, ids, rows, square, square, key=jax.random.key(0))
     objective = algorithm.objective(2, reference=True)
 
     def loss(inputs: SurrogateInputs) -> jax.Array:
         selected, teaches = look_ahead(objective, inputs)
-        parts = LossInputs(inputs._replace(selected=selected), mask, square, *[square] * 5, teaches)
+        parts = LossInputs(inputs._replace(selected=selected), mask, square, square, square, square, square, square,
+                           teaches)
         return objective_loss(objective, parts, totals(objective, square, mask, rows))[0]
 
     jax.eval_shape(loss, inputs)
@@ -174,8 +176,8 @@ def _call(function: Callable[..., Any]) -> str:
 
 def _additions(algorithm: Algorithm) -> str:
     """What distinguishes the entry beyond advantage, surrogate and averaging."""
-    parts = [f"plan_refill={algorithm.plan.refill}"] if getattr(algorithm.plan, "refill", 0) else []
-    parts += ["answers by GVM"] if isinstance(algorithm.plan, Gvm) else []
+    plan = algorithm.plan
+    parts = ["answers by GVM"] if isinstance(plan, Gvm) else [f"plan_refill={plan.refill}"] if plan.refill else []
     parts += [f"critic on a {algorithm.critic.model}"] if algorithm.critic else []
     return ", ".join([*parts, *(f"needs {need}" for need in algorithm.needs if need != "values")]) or "-"
 

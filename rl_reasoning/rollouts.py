@@ -10,7 +10,7 @@ import numpy as np
 from rl_reasoning.config import Sampling
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
 from rl_reasoning.parallel import Layout
-from rl_reasoning.sampling.engine import Engine, JaxEngine
+from rl_reasoning.sampling.engine import Counts, Engine, JaxEngine
 from rl_reasoning.sampling.weights import check_fresh
 from rl_reasoning.tasks.pool import Verifier
 from rl_reasoning.tokenizers import Tokenizer
@@ -38,10 +38,10 @@ class Policy:
     config: DecoderConfig
     tokenizer: Tokenizer
     prompt_tokens: int
-    engine: Engine | None = None
+    engine: Engine = None  # type: ignore[assignment]  # there is one once the policy is made
     layout: Layout | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.engine is None:
             object.__setattr__(self, "engine", JaxEngine(self.config, self.tokenizer.eos_id, self.tokenizer,
                                                          layout=self.layout))
@@ -89,8 +89,8 @@ def sample(policy: Policy, parameters: Parameters, problems: Sequence[Problem], 
     return prompts, Completions(*(table.reshape(*shape, *table.shape[1:]) for table in flat))
 
 
-def sample_counts(policy: Policy, parameters: Parameters, problems: Sequence[Problem], counts: Sequence[int],
-                  first: int, key: jax.Array, sampling: Sampling) -> tuple[Prompts, Completions]:
+def sample_counts(policy: Policy, parameters: Parameters, problems: Sequence[Problem], counts: Counts, first: int,
+                  key: jax.Array, sampling: Sampling) -> tuple[Prompts, Completions]:
     """`sample` of any number of answers to each problem: prompts [P], and answers with one axis [N], in their order.
 
     Args: counts: [P]. first: the number of the first answer to each problem.

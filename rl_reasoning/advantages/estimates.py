@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rl_reasoning.arrays import Array
+
 
 class AdvantageInputs(NamedTuple):
     """One sequence a row. A row counts if its reward is finite and its length is at least 1.
@@ -27,16 +29,16 @@ class AdvantageInputs(NamedTuple):
       sum_pi_squared: [N, T] float, the sum over the vocabulary of squared probabilities (`otb`).
     """
 
-    rewards: jax.Array
-    groups: jax.Array
-    lengths: jax.Array
-    mask: jax.Array
-    values: jax.Array | None = None
-    token_rewards: jax.Array | None = None
-    greedy_rewards: jax.Array | None = None
-    reward_components: jax.Array | None = None
-    old_logp: jax.Array | None = None
-    sum_pi_squared: jax.Array | None = None
+    rewards: Array
+    groups: Array
+    lengths: Array
+    mask: Array
+    values: Array | None = None
+    token_rewards: Array | None = None
+    greedy_rewards: Array | None = None
+    reward_components: Array | None = None
+    old_logp: Array | None = None
+    sum_pi_squared: Array | None = None
 
 
 class Advantages(NamedTuple):
@@ -64,7 +66,7 @@ def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     require(value in choices, name, value, ", ".join(choices), "Give one of these names.")
 
 
-def require_field(name: str, value: jax.Array | None, estimator: str) -> jax.Array:
+def require_field(name: str, value: Array | None, estimator: str) -> Array:
     """The field, or ValueError when this estimator needs it and it is absent."""
     if value is None:
         raise ValueError(f"{name} is None; allowed: an array. The estimator {estimator} needs it: fill in this field.")
@@ -81,7 +83,7 @@ def valid_rewards(inputs: AdvantageInputs, valid: jax.Array) -> jax.Array:
     return jnp.where(valid, inputs.rewards, 0).astype(jnp.promote_types(jnp.result_type(inputs.rewards), jnp.float32))
 
 
-def dropping(values: jax.Array, valid: jax.Array, keep: jax.Array, denominator: str) -> Advantages:
+def dropping(values: jax.Array, valid: jax.Array, keep: Array, denominator: str) -> Advantages:
     """Advantages [N] of which the rows outside `keep` are dropped: 0, and out of the denominator when it is "kept".
 
     Raises:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_reasoning.advantages.estimates import AdvantageInputs, Advantages, valid_rewards, valid_rows
+from rl_reasoning.arrays import Array
 
 
 class Grouped(NamedTuple):
@@ -28,7 +29,7 @@ class Grouped(NamedTuple):
         return self.valid & (self.size >= 2)
 
 
-def dense_ids(groups: jax.Array) -> jax.Array:
+def dense_ids(groups: Array) -> jax.Array:
     """[N] ids of any values -> [N] ids in 0..N-1, equal where the inputs are equal: first places once sorted."""
     return jnp.searchsorted(jnp.sort(groups), groups)
 

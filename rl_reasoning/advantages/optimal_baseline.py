@@ -54,6 +54,7 @@ def otb(inputs: AdvantageInputs, *, zero_tail: bool = False) -> Advantages:
     returns = discounted_sum(rewards_per_token(inputs, g.rewards, mask), mask, 1.0)
     energy = _score_energy(inputs, mask)
     order = jnp.argsort(~mask, axis=1, stable=True)
-    steps = [jnp.take_along_axis(x, order, axis=1) for x in (returns, energy, mask)]
-    values = jnp.take_along_axis(_minus_baseline(*steps, g, zero_tail), jnp.argsort(order, axis=1), axis=1)
+    returns, energy, mask = (jnp.take_along_axis(x, order, axis=1) for x in (returns, energy, mask))
+    values = _minus_baseline(returns, energy, mask, g, zero_tail)
+    values = jnp.take_along_axis(values, jnp.argsort(order, axis=1), axis=1)
     return Advantages(values, g.comparable.astype(values.dtype))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_reasoning.advantages.estimates import require, require_choice
+from rl_reasoning.arrays import Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ def extremes(rewards: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.nd
     return best, worst
 
 
-def overlong_penalty(lengths: jax.Array, *, max_length: int, buffer: int, factor: float = 1.0) -> jax.Array:
+def overlong_penalty(lengths: Array, *, max_length: int, buffer: int, factor: float = 1.0) -> jax.Array:
     """DAPO's soft penalty for answers close to the limit, to be added to rewards (arXiv 2503.14476, equation 13).
 
     0 up to max_length - buffer tokens, then linear to -factor at max_length.

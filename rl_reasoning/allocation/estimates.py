@@ -68,8 +68,8 @@ class Estimates:
         records = dict(self.records)
         for problem, *new in zip(problems, *(np.asarray(column, float).tolist() for column in found), strict=True):
             old = records.get(problem, Record(step=step)).aged(step, memory)
-            sums = [a + b for a, b in zip(old[:4], new, strict=True)]
-            records[problem] = Record(*sums, step, step if estimated else old.estimated)
+            drawn, accepted, norm, measured = (a + b for a, b in zip(old[:4], new, strict=True))
+            records[problem] = Record(drawn, accepted, norm, measured, step, step if estimated else old.estimated)
         return Estimates(records)
 
     def rates(self, problems: Sequence[str]) -> np.ndarray:

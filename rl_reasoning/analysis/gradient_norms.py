@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
-from rl_reasoning.models.head_gradient import head_gradient_squares
+from rl_reasoning.models.head_gradient import HeadSquares, head_gradient_squares
 from rl_reasoning.training.batch import Answers, TrainBatch, alone, apart, pack, stack
 from rl_reasoning.training.state import whole
 from rl_reasoning.training.states import Memory, predicting_states, token_mask
@@ -104,8 +104,8 @@ def make_spread(config: DecoderConfig, temperature: float) -> Callable[[Paramete
     An answer's gradient is that of sum_t w_t A_t ln p(y_t), with the batch's advantages A and weights w.
     """
     @jax.jit
-    def squares(policy: Parameters, batch: TrainBatch) -> tuple[jax.Array, jax.Array]:
-        def part(each: TrainBatch) -> tuple[jax.Array, jax.Array]:
+    def squares(policy: Parameters, batch: TrainBatch) -> HeadSquares:
+        def part(each: TrainBatch) -> HeadSquares:
             hidden = predicting_states(config, policy, each, Memory())
             pull = jnp.where(token_mask(each), each.advantages * each.weights, 0)
             return head_gradient_squares(config, policy, hidden, each.ids, pull, groups=each.groups,

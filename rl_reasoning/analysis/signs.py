@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rl_reasoning.arrays import Array
+
 Logp = Callable[[Any], jax.Array]
 
 
@@ -28,7 +30,7 @@ class Noise(NamedTuple):
         return ratio * self.variance / self.signal
 
 
-def coefficients(rewards: jax.Array) -> dict[str, jax.Array]:
+def coefficients(rewards: Array) -> dict[str, Array]:
     """{estimator: [A]}: what multiplies an answer's score. rewards: [A], 0 or 1."""
     return {"psr": rewards, "nsr": rewards - 1, "reinforce": 2 * rewards - 1}
 

@@ -66,7 +66,7 @@ def read_problems(sources: Sequence[str], settings: Math) -> Reading:
             rows[source] += 1
             found = row if isinstance(row, BadRow) else _problem(source, *row, settings)
             earlier = problems.get(found.id) if isinstance(found, Problem) else None
-            if earlier and earlier.answer != found.answer:
+            if earlier and isinstance(found, Problem) and earlier.answer != found.answer:
                 found = BadRow(source, found.metadata["row"], f"another answer to the question of "
                                f"{earlier.metadata['source']}:{earlier.metadata['row']}")
             if isinstance(found, BadRow):

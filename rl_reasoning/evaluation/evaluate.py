@@ -20,7 +20,7 @@ class Part(NamedTuple):
     """Answers that are drawn together: `count` problems from number `first`, `samples` of each; drawn as `shape`."""
 
     first: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides a tuple's own count, which nothing calls
     samples: range
     shape: tuple[int, int]
 

@@ -103,7 +103,7 @@ class Tally:
         rows = self._answers.values()
         if any(each.length is None or each.logprob is None for row in rows for each in row):
             return {}
-        return {"problem_entropy": [-sum(each.logprob for each in row) / sum(each.length for each in row)
+        return {"problem_entropy": [-sum(each.logprob or 0 for each in row) / sum(each.length or 0 for each in row)
                                     for row in rows]}
 
     def _majorities(self, samples: int, resamples: int, seed: int) -> dict[str, list[float]]:
@@ -126,7 +126,7 @@ def every_k(right: np.ndarray, total: np.ndarray, resamples: int, seed: int) -> 
     right, total = np.asarray(right), np.asarray(total)
     known = (total > 0).reshape(-1, total.shape[-1]).all(axis=0)
     ks = np.arange(1, total[..., known].min() + 1)
-    each = pass_at_k(right[..., known], total[..., known], ks)
+    each = pass_at_k(right[..., known], total[..., known], ks.tolist())
     low, high = bootstrap_interval(each, resamples, seed)
     mean = each.reshape(-1, len(ks)).mean(axis=0)
     return [(int(k), float(m), float(a), float(b)) for k, m, a, b in zip(ks, mean, low, high, strict=True)]
@@ -162,7 +162,7 @@ def _lengths(answers: Sequence[_Answer]) -> dict[str, Any]:
                              "lengths": {str(stop): _spread(lengths[stops == stop]) for stop in np.unique(stops)}}
     if all(each.logprob is not None for each in answers):
         # An answer's surprise, summed over its tokens and averaged over tokens, estimates the entropy.
-        found["entropy"] = -sum(each.logprob for each in answers) / int(lengths.sum())
+        found["entropy"] = -sum(each.logprob or 0 for each in answers) / int(lengths.sum())
     return found
 
 

@@ -94,7 +94,7 @@ class SelfChecks:
     def __call__(self, answered: Answered) -> Scores:
         """Rewards in [-1, 0], or below by the penalty; NaN where a question does not fit."""
         fits = np.asarray([self._fits(*pair) for pair in zip(answered.problems, answered.texts, strict=True)])
-        asked = [(row, check) for row in np.flatnonzero(fits) for check in WEIGHTS]
+        asked = [(row, check) for row in np.flatnonzero(fits).tolist() for check in WEIGHTS]
         questions = [Problem(f"{answered.problems[row].id}/{answered.numbers[row]}/{check}",
                              check_prompt(answered.problems[row], answered.texts[row], check), None, "check")
                      for row, check in asked]

@@ -35,7 +35,8 @@ def extend(prompts: Prompts, beginnings: jax.Array, sizes: jax.Array) -> Prompts
     ids = jnp.pad(prompts.ids, ((0, 0), (0, width)))
     offset = jnp.arange(ids.shape[1]) - prompts.lengths[:, None]
     given = jnp.take_along_axis(beginnings, jnp.clip(offset, 0, width - 1), axis=1)
-    return Prompts(jnp.where((offset >= 0) & (offset < sizes[:, None]), given, ids), prompts.lengths + sizes)
+    ids = jnp.where((offset >= 0) & (offset < sizes[:, None]), given, ids)
+    return Prompts(ids, prompts.lengths + sizes)  # type: ignore[arg-type]  # traced, they are on a device
 
 
 @functools.partial(jax.jit, static_argnames="config")

@@ -78,6 +78,7 @@ def collect_allocated(lab: Lab, algorithm: Algorithm, train: TrainState, allocat
       NothingScored: no answer of a stage could be scored.
     """
     plan, clock = algorithm.plan, Clock()
+    assert isinstance(plan, Gvm)
     draw = _Stages(lab, allocator.policy, train.whole["policy"], step, clock)
     problems = tuple({problem.id: problem for problem in batches[drawn]}.values())
     ids = [problem.id for problem in problems]
@@ -95,7 +96,7 @@ def collect_allocated(lab: Lab, algorithm: Algorithm, train: TrainState, allocat
     if second is not None:
         estimates = _add(estimates, ids, counts > kept, second, step, plan)
     stages = [stage for stage in (first, second) if stage is not None]
-    rollout, groups = _together(stages if plan.keep else [second])
+    rollout, groups = _together(stages if plan.keep else stages[-1:])
     require_scored(rollout, step)
     there, latest = np.unique(groups), np.nan_to_num(estimates.rates(ids))
     return Collected(
@@ -115,8 +116,9 @@ def variances(allocator: Allocator, algorithm: Algorithm, policy: Parameters, ba
 
     Args: batch: the step's answers in their order, with micro-batches.
     """
+    assert collected.rates is not None
     with np.errstate(divide="ignore"):
-        scale = np.ones(len(collected.rates)) if algorithm.compares else 1 / collected.rates
+        scale: np.ndarray = np.ones(len(collected.rates)) if algorithm.compares else 1 / collected.rates
     spread = allocator.spread(policy, batch)
     scale = np.pad(scale, (0, len(spread.counts) - len(scale)), constant_values=np.nan)
     allocated, alike = spread.compared(scale)
@@ -152,7 +154,7 @@ class _Stages:
         prompts = Prompts(*(array[groups] for array in prompts))
         completions = Completions(*(array[:, None] for array in flat))
         with self.clock("verify"):
-            return Stage(verify(self.policy, lab.verifier, [problems[group] for group in groups], prompts,
+            return Stage(verify(self.policy, lab.verifier, [problems[group] for group in groups.tolist()], prompts,
                                 completions), groups)
 
 

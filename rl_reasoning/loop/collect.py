@@ -77,6 +77,7 @@ def collect(lab: Lab, algorithm: Algorithm, parameters: Parameters, batches: Str
       NothingScored: no answer could be scored.
     """
     clock, rl, plan = Clock(), lab.experiment.rl, algorithm.plan
+    assert isinstance(plan, Plan)
     draw = _Draw(lab, parameters, step, clock)
     parts: list[Rollouts] = []
     passed = 0
@@ -88,7 +89,7 @@ def collect(lab: Lab, algorithm: Algorithm, parameters: Parameters, batches: Str
         mixed = np.concatenate([is_mixed(part.rewards) for part in parts])
         if not plan.refill or mixed.sum() >= rl.prompts or len(parts) > plan.refill:
             break
-    metrics = {}
+    metrics: dict[str, float] = {}
     rollout, uniform = parts[0], np.zeros(rl.prompts, bool)
     if plan.refill:
         rollout, uniform = _fill_up(join(parts), mixed, rl.prompts)

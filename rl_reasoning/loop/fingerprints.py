@@ -73,7 +73,9 @@ def _jsonable(value: Any) -> Any:
         return sorted(map(repr, value))
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    return dataclasses.astuple(value) if dataclasses.is_dataclass(value) else type(value).__name__
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.astuple(value)
+    return type(value).__name__
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:

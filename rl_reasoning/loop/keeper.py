@@ -42,7 +42,8 @@ class Keeper:
         self._folder, self._settings, self._prints, self._stream = folder, settings, prints, stream
         self._writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._under_way: concurrent.futures.Future | None = None
-        self._failed, self._rewards, self._saved = 0, [], 0
+        self._failed, self._saved = 0, 0
+        self._rewards: list[float] = []
         folder.checkpoints_path.mkdir(exist_ok=True)
         self._place = os.stat(folder.path).st_ino
         checkpoints.clean(folder.checkpoints_path)

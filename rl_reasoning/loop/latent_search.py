@@ -5,6 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rl_reasoning import keys
 from rl_reasoning.config import Experiment
@@ -56,7 +57,8 @@ def search_policy(experiment: Experiment) -> RunFolder:
 
 def search_all(lab: Lab, parameters: Parameters, verifier: Verifier, folder: RunFolder) -> list[Searched]:
     """Every method that the settings name, judged by the task's verifier; its answers are written as it ends."""
-    settings, runs = lab.experiment.latent, []
+    settings = lab.experiment.latent
+    runs: list[Any] = []
     reward = make_reward(lab, parameters, verifier)
     for name in settings.methods:
         began = time.perf_counter()

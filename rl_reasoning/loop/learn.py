@@ -109,7 +109,8 @@ class Learner:
 
     def _scored(self, answers: Answers, parameters: dict[str, Parameters], reference: Parameters | None) -> Answers:
         """The answers with all that a forward pass before the updates can say, where anything reads it."""
-        algorithm, extras = self.algorithm, {}
+        algorithm = self.algorithm
+        extras: dict[str, np.ndarray] = {}
         scored = algorithm.critic or algorithm.mismatch.on or algorithm.replay.on or "sum_pi_squared" in algorithm.needs
         if not scored and reference is None:
             return answers
@@ -132,7 +133,7 @@ class Learner:
                 rewards, token_rewards = rewards + token_rewards.sum(axis=1), None
         given = {
             "values": lambda: extras["values"],
-            "greedy_rewards": lambda: collected.greedy[answers.groups],
+            "greedy_rewards": lambda: np.asarray(collected.greedy)[answers.groups],
             "reward_components": lambda: collected.rollout.components.reshape(len(rewards), -1),
             "old_logp": lambda: extras["own_logprobs"],
             "sum_pi_squared": lambda: extras["collision"],

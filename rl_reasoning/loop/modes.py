@@ -108,5 +108,5 @@ def _evaluate_only(experiment: Experiment) -> RunFolder:
 
 def keep_compiled_programs(experiment: Experiment) -> None:
     """Compiled programs are kept in the work folder, for the next run, unless a place was chosen already."""
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # jax makes it as it starts
         jax.config.update("jax_compilation_cache_dir", str(Path(experiment.workdir).absolute() / "compiled"))

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -32,6 +33,7 @@ from rl_reasoning.tasks.planning import worlds
 from rl_reasoning.tasks.pool import InProcess, PoolError, Verifier, VerifierPool
 from rl_reasoning.tokenizers import Tokenizer
 from rl_reasoning.tokenizers.chat import FORMATS
+from rl_reasoning.tokenizers.prompts import PromptTokenizer
 from rl_reasoning.types import Problem
 
 USUAL_FACTS = ("level", "subject", "type")
@@ -115,8 +117,9 @@ def _with_facts(experiment: Experiment, problems: Sequence[Problem]) -> Experime
 def make_task(experiment: Experiment) -> Task:
     """The task without what it reads from files."""
     settings = experiment.task
-    kinds = {"countdown": Countdown, "arithmetic": Arithmetic, "math": Math, "code": make_code, "path": worlds.path,
-             "blocksworld": worlds.blocksworld, "gym": Gym, "own": OwnTask}
+    kinds: dict[str, Callable[[Any], Task]] = {
+        "countdown": Countdown, "arithmetic": Arithmetic, "math": Math, "code": make_code, "path": worlds.path,
+        "blocksworld": worlds.blocksworld, "gym": Gym, "own": OwnTask}
     return kinds[settings.kind](getattr(settings, settings.kind))
 
 
@@ -171,6 +174,8 @@ def _pretrained(experiment: Experiment) -> tuple[DecoderConfig, Tokenizer, First
 
     settings = experiment.model
     path = pretrained.resolve_source(settings.source)
+    tokenizer: PromptTokenizer
+    read: Callable[..., Parameters]
     if path.is_dir():
         config, tokenizer, read = hf_config.read_config(path), read_tokenizer(path), hf.read_parameters
     else:

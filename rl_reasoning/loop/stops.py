@@ -11,8 +11,8 @@ from typing import Any
 from rl_reasoning.reporting.console import say
 
 PREEMPTED, INTERRUPTED = 75, 130
-CODES = {signal.SIGTERM: PREEMPTED, signal.SIGINT: INTERRUPTED}
-NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
+CODES: dict[int, int] = {signal.SIGTERM: PREEMPTED, signal.SIGINT: INTERRUPTED}
+NAMES: dict[int, str] = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C"}
 
 
 class Stopped(BaseException):
@@ -93,4 +93,4 @@ class Stops:
         try:
             self.last_resort()
         finally:
-            self._leave(CODES[self._number])
+            self._leave(CODES[self._number or signal.SIGTERM])

@@ -156,7 +156,7 @@ def run_study(study: Study, shared: Experiment, seeds: int) -> str:
             f"{step} steps. Pass@k is in percent, effects in points, those on entropy in hundredths of a nat.")
     told = conclude(out, study.title, result_rows(paths, ks, step), study.judge(paths, ks, step), [note])
     study_picture(paths, ks, step, study.pair).save(out)
-    folders = [unit.folder(algorithm) for unit in units for algorithm in unit.paths]
+    folders = [folder for unit in units for algorithm in unit.paths if (folder := unit.folder(algorithm))]
     return f"{told}\nreport: {write_report(out / 'report.html', folders, study.title)}"
 
 

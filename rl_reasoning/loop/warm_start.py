@@ -21,6 +21,7 @@ from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.reporting.claims import claim
 from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.run_folder import RunFolder
+from rl_reasoning.tasks import Language
 from rl_reasoning.training import checkpoints, state
 from rl_reasoning.training.batch import Answers, TrainBatch, no_extras, pack
 from rl_reasoning.training.manifest import Damaged
@@ -109,6 +110,7 @@ def _train(lab: Lab, folder: RunFolder) -> Parameters:
 def _trace_batches(lab: Lab, settings: WarmStart) -> tuple[Iterator[TrainBatch], int]:
     """One packed batch of traces a step, which derives from the seed and the step; and the longest answer's tokens."""
     tokenizer, task, shards = lab.policy.tokenizer, lab.task, lab.shards
+    assert isinstance(task, Language)  # `setup` refuses a warm start by traces of any other
     phases = [settings.wrong] * settings.steps + [settings.refine_wrong] * settings.refine_steps
 
     def batch(step: int, wrong: float) -> TrainBatch:

@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from rl_reasoning.arrays import Array
 from rl_reasoning.losses.surrogate import Terms, check_shapes, require, zero_where_masked
 
 
-def entropy_bonus(entropy: jax.Array, mask: jax.Array) -> Terms:
+def entropy_bonus(entropy: jax.Array, mask: Array) -> Terms:
     """Minus the policy's entropy at each token: scale by a positive coefficient and add to a surrogate.
 
     Args:

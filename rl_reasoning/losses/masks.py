@@ -6,6 +6,7 @@ Compute advantages from the original mask: a rejected token must not change a re
 import jax
 import jax.numpy as jnp
 
+from rl_reasoning.arrays import Array
 from rl_reasoning.losses.surrogate import (
     Terms,
     check_shapes,
@@ -18,7 +19,7 @@ from rl_reasoning.losses.surrogate import (
 )
 
 
-def keep_tokens(terms: Terms, keep: jax.Array, *, denominator: str = "all") -> Terms:
+def keep_tokens(terms: Terms, keep: Array, *, denominator: str = "all") -> Terms:
     """Terms in which tokens outside `keep` are worth nothing.
 
     Args:
@@ -35,7 +36,7 @@ def keep_tokens(terms: Terms, keep: jax.Array, *, denominator: str = "all") -> T
     return terms._replace(values=jnp.where(keep, terms.values, 0), weights=weights)
 
 
-def entropy_quantile_mask(entropy: jax.Array, mask: jax.Array, *, share: float = 0.2) -> jax.Array:
+def entropy_quantile_mask(entropy: jax.Array, mask: Array, *, share: float = 0.2) -> jax.Array:
     """[N, T] bool: the `share` of valid tokens with the highest entropy, ties included (arXiv 2506.01939).
 
     The quantile is taken over the rows given, with linear interpolation; share=1 keeps all, 0 only the maximum.
@@ -51,7 +52,7 @@ def entropy_quantile_mask(entropy: jax.Array, mask: jax.Array, *, share: float =
     return mask & (entropy >= threshold)
 
 
-def off_policy_mask(logp: jax.Array, sampler_logp: jax.Array, advantages: jax.Array, mask: jax.Array, *,
+def off_policy_mask(logp: Array, sampler_logp: Array, advantages: Array, mask: Array, *,
                     threshold: float = 0.5) -> jax.Array:
     """[N, T] bool: drops tokens of negative advantage in sequences that drifted from the policy that sampled them.
 

@@ -10,6 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from rl_reasoning.arrays import Array
 from rl_reasoning.losses.kl import k2, k3
 from rl_reasoning.losses.surrogate import (
     MAX_LOG_RATIO,
@@ -25,7 +26,7 @@ from rl_reasoning.losses.surrogate import (
 REJECTION_LEVELS = ("token", "sequence_sum", "sequence_mean", "sequence_max")
 
 
-def scale_terms(terms: Terms, weights: jax.Array) -> Terms:
+def scale_terms(terms: Terms, weights: Array) -> Terms:
     """Terms whose values are multiplied by weights [N, T], without a gradient through them; denominators stay.
 
     Raises:
@@ -35,12 +36,12 @@ def scale_terms(terms: Terms, weights: jax.Array) -> Terms:
     return terms._replace(values=terms.values * jax.lax.stop_gradient(weights))
 
 
-def _log_ratio(logp: jax.Array, sampler_logp: jax.Array, mask: jax.Array) -> jax.Array:
+def _log_ratio(logp: Array, sampler_logp: Array, mask: Array) -> jax.Array:
     check_shapes(mask, logp=logp, sampler_logp=sampler_logp)
     return jax.lax.stop_gradient(clamp_log_ratio(clamp_logp(logp, mask) - clamp_logp(sampler_logp, mask)))
 
 
-def importance_weights(logp: jax.Array, sampler_logp: jax.Array, mask: jax.Array, *, level: str = "token",
+def importance_weights(logp: Array, sampler_logp: Array, mask: Array, *, level: str = "token",
                        low: float = 0.0, high: float = 2.0, mode: str = "truncate",
                        normalized: bool = False) -> jax.Array:
     """[N, T] weights for `scale_terms`, 0 where masked.

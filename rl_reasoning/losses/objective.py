@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_reasoning.arrays import Array
 from rl_reasoning.losses.covariance import selection_of
 from rl_reasoning.losses.entropy import entropy_bonus
 from rl_reasoning.losses.kl import kl_penalty
@@ -71,14 +72,14 @@ class LossInputs(NamedTuple):
     """
 
     surrogate: SurrogateInputs
-    answers: jax.Array
-    weights: jax.Array
-    scale: jax.Array
-    collision: jax.Array
-    values: jax.Array
-    old_values: jax.Array
-    returns: jax.Array
-    teaches: jax.Array | None = None
+    answers: Array
+    weights: Array
+    scale: Array
+    collision: Array
+    values: Array
+    old_values: Array
+    returns: Array
+    teaches: Array | None = None
 
 
 class Totals(NamedTuple):
@@ -110,7 +111,10 @@ def look_ahead(objective: Objective, inputs: SurrogateInputs) -> tuple[jax.Array
     """
     select, share = selection_of(objective.surrogate), objective.tokens.entropy_share
     selected = None if select is None else select(inputs)
-    teaches = None if share == 1 else entropy_quantile_mask(inputs.entropy, inputs.mask, share=share)
+    if share == 1:
+        return selected, None
+    assert inputs.entropy is not None  # of every update
+    teaches = entropy_quantile_mask(inputs.entropy, inputs.mask, share=share)
     return selected, teaches
 
 
@@ -126,6 +130,7 @@ def objective_loss(objective: Objective, inputs: LossInputs, total: Totals) -> t
       gradient with respect to each token's logits, summed over right answers and over all.
     """
     fixed = inputs.surrogate
+    assert fixed.entropy is not None  # of every update
     terms = _policy_terms(objective, inputs)
     losses = {"policy": _share(objective, terms, inputs) / total.policy}
     loss, sums = losses["policy"], terms.sums

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from rl_reasoning.arrays import Array
 from rl_reasoning.losses.surrogate import SurrogateInputs, Terms, prepare, require, require_choice, terms
 
 COUPLINGS = ("rloo", "grpo", "naive")
@@ -12,7 +13,7 @@ RIGHT_ABOVE = 0.5
 STD_EPSILON = 1e-6
 
 
-def _dense_ids(groups: jax.Array) -> jax.Array:
+def _dense_ids(groups: Array) -> jax.Array:
     """[N] ids of any values -> [N] ids in 0..N-1, equal where the inputs are equal: first places once sorted."""
     return jnp.searchsorted(jnp.sort(groups), groups)
 

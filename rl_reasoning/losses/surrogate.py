@@ -10,6 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_reasoning.arrays import Array
+
 MAX_LOG_RATIO = 20.0
 MIN_LOGP = -1e30
 
@@ -34,14 +36,14 @@ class SurrogateInputs(NamedTuple):
     """
 
     logp: jax.Array
-    old_logp: jax.Array
-    advantages: jax.Array
-    mask: jax.Array
-    groups: jax.Array
-    rewards: jax.Array
-    ref_logp: jax.Array | None = None
+    old_logp: Array
+    advantages: Array
+    mask: Array
+    groups: Array
+    rewards: Array
+    ref_logp: Array | None = None
     entropy: jax.Array | None = None
-    selected: jax.Array | None = None
+    selected: Array | None = None
     key: jax.Array | None = None
 
 
@@ -99,25 +101,25 @@ def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     require(value in choices, name, value, ", ".join(choices), "Give one of these names.")
 
 
-def zero_where_masked(values: jax.Array, mask: jax.Array) -> jax.Array:
+def zero_where_masked(values: Array, mask: Array) -> jax.Array:
     """`values` in at least float32, 0 where masked, so that no masked NaN meets a multiplication or an exp."""
     values = jnp.asarray(values)
     return jnp.where(mask, values, 0).astype(jnp.promote_types(values.dtype, jnp.float32))
 
 
-def clamp_logp(logp: jax.Array, mask: jax.Array) -> jax.Array:
+def clamp_logp(logp: Array, mask: Array) -> jax.Array:
     """Log-probabilities, 0 where masked; -inf becomes a finite floor (without gradient), NaN stays NaN."""
     logp = zero_where_masked(logp, mask)
     return jnp.where(logp < MIN_LOGP, MIN_LOGP, logp)
 
 
-def clamp_log_ratio(log_ratio: jax.Array) -> jax.Array:
+def clamp_log_ratio(log_ratio: Array) -> jax.Array:
     """Clamps to +-20, so that an exp stays finite; the gradient is 0 outside."""
     return jnp.where(jnp.abs(log_ratio) > MAX_LOG_RATIO, jnp.sign(jax.lax.stop_gradient(log_ratio)) * MAX_LOG_RATIO,
                      log_ratio)
 
 
-def check_shapes(mask: jax.Array, **arrays: jax.Array) -> None:
+def check_shapes(mask: Array, **arrays: Array) -> None:
     """Raises ValueError unless all arrays have the shape [N, T] of the mask: broadcasting would hide a mistake."""
     shape = jnp.shape(mask)
     for name, array in arrays.items():

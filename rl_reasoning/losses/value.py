@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from rl_reasoning.arrays import Array
 from rl_reasoning.losses.surrogate import Terms, check_shapes, require, zero_where_masked
 
 
-def clipped_value(values: jax.Array, old_values: jax.Array, returns: jax.Array, mask: jax.Array, *,
+def clipped_value(values: Array, old_values: Array, returns: Array, mask: Array, *,
                   clip: float | None = 0.5) -> Terms:
     """PPO's value loss: max((v - R)^2, (clip(v, old - clip, old + clip) - R)^2) / 2.
 

@@ -33,7 +33,7 @@ class RopeScaling:
     magnitude: float = 1.0
     truncate: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.kind not in SCALINGS:
             raise ValueError(f"rotary scaling {self.kind!r} is unknown; known are {', '.join(SCALINGS)}")
         if not (self.factor > 0 and self.magnitude > 0 and self.original > 0 and 0 < self.low < self.high):
@@ -52,7 +52,7 @@ class LoRA:
     alpha: float
     targets: tuple[str, ...] = ("*",)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         idle = [target for target in self.targets if not fnmatch.filter(LINEAR, target)]
         if idle or not self.targets:
             raise ValueError(f"adapter target {''.join(idle[:1])!r} matches none of {', '.join(LINEAR)}")
@@ -120,7 +120,7 @@ class DecoderConfig:
     precision: Precision = Precision()
     lora: LoRA | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
             raise ValueError(f"kv_heads={self.kv_heads} must divide heads={self.heads}")
         if self.head_dim % 2:

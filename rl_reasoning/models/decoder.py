@@ -13,12 +13,14 @@ width, V vocabulary.
 
 import functools
 import operator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from rl_reasoning.arrays import Array
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.quantized import quantize
 from rl_reasoning.models.remat import scan_layers
@@ -64,7 +66,7 @@ class Linear(nnx.Module):
         self.kernel = nnx.Param(kernel.astype(precision.parameters))
         if bias:
             self.bias = nnx.Param(jnp.zeros(outputs, precision.others))
-        if self.gain is not None:
+        if config.lora and self.gain is not None:
             limit = inputs ** -0.5
             self.lora_a = nnx.Param(jax.random.uniform(rngs.params(), (inputs, config.lora.rank), jnp.float32, -limit,
                                                        limit))
@@ -213,7 +215,7 @@ def initialize(config: DecoderConfig, key: jax.Array) -> Parameters:
     return nnx.to_pure_dict(nnx.state(Decoder(config, rngs=nnx.Rngs(params=key)), nnx.Param))
 
 
-def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: jax.Array, positions: jax.Array,
+def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, positions: Array,
                   mask: jax.Array, *, remat: str = "none") -> tuple[jax.Array, Cache]:
     """Final hidden states of every position, and the keys and values of every layer.
 
@@ -225,7 +227,7 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: jax.Arr
     Returns:
       [B, L, D] after the final norm, and a `Cache` with a leading layer axis.
     """
-    def layer(x, inputs):
+    def layer(x: jax.Array, inputs: Any) -> tuple[jax.Array, Cache]:
         block_parameters, window = inputs
         seen = mask if window is None else mask & _in_window(window, distance)
         x, cache = _merge(Block, config, block_parameters)(x, turn, seen)
@@ -239,7 +241,7 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: jax.Arr
     return _merge(Norm, config, parameters["final_norm"])(x).reshape(*tokens.shape, -1), cache
 
 
-def branch_mask(segments: jax.Array, branches: jax.Array) -> jax.Array:
+def branch_mask(segments: Array, branches: Array) -> jax.Array:
     """Who may see whom in packed rows.
 
     A row holds segments; a segment is a prompt (branch 0) followed by answers (branches 1, 2, ...). A
@@ -304,11 +306,11 @@ QUERIES = 512  # whose attention scores exist at once where a row has more than 
 _NEVER = -1e30  # finite, so that a row that sees nothing gives a mean and not NaN
 
 
-def _embed(config: DecoderConfig, parameters: Parameters, tokens: jax.Array) -> jax.Array:
+def _embed(config: DecoderConfig, parameters: Parameters, tokens: Array) -> jax.Array:
     return parameters["embed"]["embedding"][tokens].astype(config.precision.compute)
 
 
-def _in_window(window: jax.Array | int, distance: jax.Array) -> jax.Array:
+def _in_window(window: jax.Array | int, distance: Array) -> Array:
     """True where a key is one of the latest `window` positions; 0 is no window. distance: query minus key."""
     return (distance < window) | (window == 0)
 
@@ -319,11 +321,11 @@ def _scaled_init(residual_parts: int = 1) -> nnx.Initializer:
 
 
 @functools.cache
-def _graph(module: type[nnx.Module], config: DecoderConfig) -> nnx.GraphDef:
+def _graph(module: Callable[..., nnx.Module], config: DecoderConfig) -> nnx.GraphDef:
     """The module's structure, without arrays."""
     return nnx.graphdef(nnx.eval_shape(lambda: module(config, rngs=nnx.Rngs(params=0))))
 
 
-def _merge(module: type[nnx.Module], config: DecoderConfig, parameters: Parameters) -> Any:
+def _merge(module: Callable[..., nnx.Module], config: DecoderConfig, parameters: Parameters) -> Any:
     """The module with these parameters, as a callable."""
     return nnx.merge(_graph(module, config), nnx.State(parameters))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_reasoning.arrays import Array
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, logits
 
 _EXACT = jax.lax.Precision.HIGHEST  # sums of products of either sign: rounded factors would show
@@ -26,8 +27,8 @@ class HeadSquares(NamedTuple):
     groups: jax.Array | None = None
 
 
-def head_gradient_squares(config: DecoderConfig, parameters: Parameters, hidden: jax.Array, ids: jax.Array,
-                          coefficients: jax.Array, *, groups: jax.Array | None = None, temperature: float = 1.0,
+def head_gradient_squares(config: DecoderConfig, parameters: Parameters, hidden: jax.Array, ids: Array,
+                          coefficients: jax.Array, *, groups: Array | None = None, temperature: float = 1.0,
                           budget: int = 2**24) -> HeadSquares:
     """Squared norms of the gradients of sum_t c_t ln p(y_t), p at the temperature, at the output layer.
 

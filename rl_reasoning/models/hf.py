@@ -7,6 +7,7 @@ error that names file and tensor. Non-finite values are found as tensors stream;
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def tensors(config: DecoderConfig, parameters: Parameters, dtype: str) -> Iterat
       dtype: "float32" or "bfloat16".
     """
     for path, layer, _ in _order(config):
-        leaf = parameters
+        leaf: Any = parameters
         for name in path:
             leaf = leaf[name]
         values = np.asarray(leaf[layer] if path[0] == "layers" else leaf)
@@ -77,7 +78,7 @@ def adapters(config: DecoderConfig, parameters: Parameters) -> dict[str, np.ndar
     """The adapters' float32 tensors under the names that PEFT gives them: lora_A [rank, in], lora_B [out, rank]."""
     trained, _ = lora.split(config, parameters)
     found = {}
-    for name in filter(config.lora.covers, LINEAR):
+    for name in _adapted(config):
         part, ours = name.split(".")
         for layer in range(config.layers):
             prefix = f"base_model.model.model.layers.{layer}.{_LAYER[name]}"
@@ -89,7 +90,12 @@ def adapters(config: DecoderConfig, parameters: Parameters) -> dict[str, np.ndar
 
 def adapter_modules(config: DecoderConfig) -> list[str]:
     """Names of the modules with adapters, as PEFT's target_modules lists them: "q_proj", ..."""
-    return [_LAYER[name].split(".")[-1] for name in filter(config.lora.covers, LINEAR)]
+    return [_LAYER[name].split(".")[-1] for name in _adapted(config)]
+
+
+def _adapted(config: DecoderConfig) -> Iterator[str]:
+    """The linear maps that have adapters."""
+    return filter(config.lora.covers, LINEAR) if config.lora else iter(())
 
 
 def tensor_name(path: weights.Path, layer: int) -> str:

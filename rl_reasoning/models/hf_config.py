@@ -4,6 +4,7 @@ Whatever a config asks for that the decoder has not is an error that names it; n
 """
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,9 @@ class _Source:
 
     path: Path
 
-    def __post_init__(self):
-        object.__setattr__(self, "content", read_json(self.path))
+    @functools.cached_property
+    def content(self) -> dict[str, Any]:
+        return read_json(self.path)
 
     def error(self, key: str, value: Any, allowed: str) -> ValueError:
         return ValueError(f"{self.path}: {key} is {str(value)[:60]!r}; {allowed}")

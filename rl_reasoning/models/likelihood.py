@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_reasoning.arrays import Array
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, logits
 from rl_reasoning.parallel import constrain, parts
 from rl_reasoning.parallel.rules import BATCH, FSDP, TENSOR
@@ -42,7 +43,7 @@ class TokenStatistics(NamedTuple):
     collision: jax.Array
 
 
-def token_logprobs(config: DecoderConfig, parameters: Parameters, hidden: jax.Array, ids: jax.Array, *,
+def token_logprobs(config: DecoderConfig, parameters: Parameters, hidden: jax.Array, ids: Array, *,
                    temperature: float = 1.0, budget: int = BUDGET) -> TokenStatistics:
     """Log-probability of each id, and what else is known of the distribution it comes from.
 
@@ -71,7 +72,7 @@ def _statistics(logp: jax.Array, targets: jax.Array) -> TokenStatistics:
 
 
 def over_vocabulary(function: Callable[[jax.Array, jax.Array], Any], config: DecoderConfig, parameters: Parameters,
-                    hidden: jax.Array, ids: jax.Array, *, temperature: float = 1.0, budget: int = BUDGET) -> Any:
+                    hidden: jax.Array, ids: Array, *, temperature: float = 1.0, budget: int = BUDGET) -> Any:
     """Any function of each position's whole distribution, for some positions at a time.
 
     The logits exist for budget / V positions at a time, forward and backward, whatever the batch.
@@ -125,7 +126,7 @@ class _Way:
         return "svd" if self.tied else "dsv"
 
 
-def token_blocks(config: DecoderConfig, parameters: Parameters, hidden: jax.Array, ids: jax.Array, temperature: float,
+def token_blocks(config: DecoderConfig, parameters: Parameters, hidden: jax.Array, ids: Array, temperature: float,
                  budget: int) -> TokenStatistics:
     """`token_logprobs` by blocks of the vocabulary: budget over positions a device, but at least one id."""
     table = (parameters["embed"]["embedding"] if config.tied else parameters["head"]["kernel"]).astype(
@@ -161,7 +162,7 @@ def _block(way: _Way, table: jax.Array, hidden: jax.Array, ids: jax.Array,
 
 def _forward(way: _Way, table: jax.Array, hidden: jax.Array, ids: jax.Array) -> tuple[TokenStatistics, Any]:
     """One pass over the blocks with a running maximum; the sums are relative to it."""
-    def add(carry, number):
+    def add(carry: Any, number: jax.Array) -> Any:
         largest, mass, weighted, squared, chosen = carry
         _, _, scores, here = _block(way, table, hidden, ids, number)
         top = jnp.maximum(largest, scores.max(axis=(-2, -1)))
@@ -188,7 +189,7 @@ def _backward(way: _Way, kept: Any, upstream: TokenStatistics) -> tuple[jax.Arra
     to_logp, to_entropy, normaliser, entropy = (
         x[..., None, None] for x in (upstream.logp, upstream.entropy, normaliser, entropy))
 
-    def add(carry, number):
+    def add(carry: Any, number: jax.Array) -> Any:
         to_table, to_hidden = carry
         start, rows, scores, here = _block(way, table, hidden, ids, number)
         logp = scores - normaliser

@@ -46,7 +46,7 @@ def merge(config: DecoderConfig, parameters: Parameters) -> Parameters:
     def merged(linear: dict[str, Any]) -> dict[str, Any]:
         kernel = linear["kernel"]
         kernel = dequantize(kernel, linear["scale"]) if "scale" in linear else kernel.astype(jnp.float32)
-        if "lora_a" in linear:
+        if config.lora and "lora_a" in linear:
             kernel = kernel + config.lora.alpha / config.lora.rank * (linear["lora_a"] @ linear["lora_b"])
         return {"kernel": kernel} | {name: linear[name].astype(jnp.float32) for name in ("bias",) if name in linear}
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_reasoning.arrays import Array
 from rl_reasoning.models.architecture import DecoderConfig, RopeScaling
 
 
@@ -16,7 +17,7 @@ class Rotation(NamedTuple):
     cos: jax.Array
 
 
-def rotation(config: DecoderConfig, positions: jax.Array) -> Rotation:
+def rotation(config: DecoderConfig, positions: Array) -> Rotation:
     """The angles of positions [B, L] int."""
     scaling = config.rope_scaling
     angles = positions[..., None, None].astype(jnp.float32) * frequencies(config)[None, None, None, :]

@@ -66,7 +66,7 @@ class Hosts:
         """Says where this process is. It writes its own stack to standard error when it stays there too long."""
         self._store.key_value_set(f"hosts/at/{self._index}", f"{phase} of step {step}", allow_overwrite=True)
         with contextlib.suppress(OSError, AttributeError):  # standard error may be no file, as under pytest
-            faulthandler.dump_traceback_later(self._seconds, file=sys.__stderr__)
+            faulthandler.dump_traceback_later(self._seconds, file=sys.__stderr__ or sys.stderr)
 
     def meet(self, phase: str, step: int, note: Any = None) -> list[Any]:
         """Waits until every process is at this point; returns what each brought, by process.
@@ -166,7 +166,7 @@ class Hosts:
         places = {int(key.rsplit("/", 1)[1]): text for key, text in self._store.key_value_dir_get("hosts/at/")}
         missing = [f"process {process} (last in {places.get(process, 'nothing that it told')})"
                    for process in range(self._count) if process not in here]
-        faulthandler.dump_traceback(file=sys.__stderr__)
+        faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
         return f"{where}: after {self._seconds:g} s these are missing: {', '.join(missing)}"
 
 

@@ -98,7 +98,7 @@ def make_layout(settings: MeshSettings, sizes: Mapping[str, int],
     return Layout(jax.make_mesh(tuple(shape.values()), AXES, automatic, devices=devices[:count]), rules)
 
 
-def constrain(x: jax.Array, *axes: str | tuple[str, ...] | None) -> jax.Array:
+def constrain(x: jax.Array, *axes: Any) -> jax.Array:
     """Says, inside a traced function, along which mesh axes an array is split; nothing happens without a mesh."""
     if jax.sharding.get_abstract_mesh().empty:
         return x

@@ -53,7 +53,7 @@ def _axes(path: tuple[str, ...]) -> tuple[str, ...]:
         return ("vocabulary", "width")
     if path[-2:] == ("head", "kernel"):
         return ("width", "vocabulary")
-    inputs, outputs = _LINEAR.get(path[-3:-1], ("", ""))
+    inputs, outputs = _LINEAR.get((path[-3], path[-2]) if len(path) > 2 else ("", ""), ("", ""))
     return {"kernel": ("layers", inputs, outputs), "lora_a": ("layers", inputs, "rank"),
             "lora_b": ("layers", "rank", outputs), "bias": ("layers", outputs),
             "scale": ("layers", outputs)}.get(path[-1], ())

@@ -159,18 +159,26 @@ def _flops(one: Instruction, computation: dict[str, Instruction]) -> float:
     """2 x elements of the result x what is summed over, of a dot or of a convolution that stands for one."""
     if one.operation == "dot":
         left = computation[one.operands[0]].shapes[0][1]
-        summed = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.text)[1]
+        summed = _found(r"lhs_contracting_dims=\{([\d,]*)\}", one)[1]
         return 2 * math.prod(one.shapes[0][1]) * math.prod(left[int(n)] for n in summed.split(",") if n)
     if one.operation != "convolution":
         return 0.0
     kernel = computation[one.operands[1]].shapes[0][1]
-    labels = re.search(r"dim_labels=\w+_(\w+)->(\w+)", one.text)
+    labels = _found(r"dim_labels=\w+_(\w+)->(\w+)", one)
     summed = kernel[labels[1].index("i")]
     # A window over a dimension that the result has, too, walks a batch: each place has one tap.
     for place, letter in enumerate(labels[1]):
         if letter.isdigit() and one.shapes[0][1][labels[2].index(letter)] == 1:
             summed *= kernel[place]
     return 2 * math.prod(one.shapes[0][1]) * summed
+
+
+def _found(pattern: str, one: Instruction) -> re.Match[str]:
+    """Raises ValueError where an instruction has not what its kind always has."""
+    found = re.search(pattern, one.text)
+    if found is None:
+        raise ValueError(f"the instruction {one.text[:200]!r} has no {pattern}")
+    return found
 
 
 def _sent(one: Instruction, kind: str) -> float:

@@ -65,6 +65,7 @@ def plan(sizes: Sizes, mesh: Mesh, chip: Chip, devices: Sequence[Any], slots: in
     Raises: ValueError: the mesh does not go with the devices or the policy.
     """
     layout = make_layout(mesh, sizes.config.sizes, devices, even_alone=True)
+    assert layout
     if layout.mesh.size != len(devices):
         raise ValueError(f"the mesh has {layout.mesh.size} devices and the slice {len(devices)}: give "
                          f"mesh.data, mesh.fsdp and mesh.tensor whose product is {len(devices)}, or one of them 0")

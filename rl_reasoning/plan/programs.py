@@ -1,7 +1,6 @@
 """The two programs of a run, decode and update, as shapes on a slice's devices; nothing is allocated."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -65,7 +64,7 @@ class Program:
       flops: 2 a weight and token forward, 6 with the backward pass: what a model needs, on all devices.
     """
 
-    function: Callable[..., Any]
+    function: Any
     shapes: tuple[Any, ...]
     tokens: int
     arguments: dict[str, float]
@@ -100,11 +99,13 @@ def _batch(sizes: Sizes, shards: int) -> TrainBatch:
     rl = sizes.rl
     parts, rows = rl.microbatches, sizes.rows(shards) * shards
     count = -(-sizes.answers // (rl.minibatches * parts * shards)) * shards
-    shapes = dict.fromkeys(("tokens", "positions", "segments", "branches"), (parts, rows, sizes.row_length))
+    packed = (parts, rows, sizes.row_length)
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("tokens", "positions", "segments", "branches"), packed)
     shapes |= dict.fromkeys(("rows", "lengths", "groups", "places", "rewards"), (parts, count))
     types = dict.fromkeys((*list(shapes)[:-1], "sources", "ids"), jnp.int32)
-    return TrainBatch(**{name: jax.ShapeDtypeStruct(shapes.get(name, (parts, count, rl.max_tokens)),
-                                                    types.get(name, jnp.float32)) for name in TrainBatch._fields})
+    arrays: dict[str, Any] = {name: jax.ShapeDtypeStruct(shapes.get(name, (parts, count, rl.max_tokens)),
+                                                    types.get(name, jnp.float32)) for name in TrainBatch._fields}
+    return TrainBatch(**arrays)
 
 
 def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
@@ -140,14 +141,14 @@ def _slots(sizes: Sizes, slots: int) -> decode.Slots:
     config, rl = sizes.config, sizes.rl
     shape = (slots, config.kv_heads, config.head_dim, sizes.prompt_tokens + rl.max_tokens)
     dtype = jnp.dtype(config.precision.compute)
-    keys = jax.ShapeDtypeStruct(shape, dtype)
-    values = jax.ShapeDtypeStruct((*shape[:2], shape[3], shape[2]), dtype)
-    row, table = jax.ShapeDtypeStruct((slots,), jnp.int32), jax.ShapeDtypeStruct((slots, rl.max_tokens), jnp.int32)
+    array: Any = jax.ShapeDtypeStruct  # stands for one
+    keys, values = array(shape, dtype), array((*shape[:2], shape[3], shape[2]), dtype)
+    row, table = array((slots,), jnp.int32), array((slots, rl.max_tokens), jnp.int32)
     random = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), slots))
     return decode.Slots(
-        turn=jax.ShapeDtypeStruct((), jnp.int32), caches=[decode.Cache(keys, values)] * config.layers, last=row,
+        turn=array((), jnp.int32), caches=[decode.Cache(keys, values)] * config.layers, last=row,
         prompt=row, count=row, limit=row, born=row, ids=table, keys=random,
-        logprobs=jax.ShapeDtypeStruct(table.shape, jnp.float32), reason=jax.ShapeDtypeStruct((slots,), jnp.int8))
+        logprobs=array(table.shape, jnp.float32), reason=array((slots,), jnp.int8))
 
 
 def _on(shapes: Any, shardings: Any) -> Any:

@@ -14,7 +14,7 @@ from rl_reasoning.plan.programs import Sizes
 from rl_reasoning.rollouts import longest_prompt
 
 # Published sizes, so that a plan needs no download.
-_QWEN = {"head_dim": 128, "rope_theta": 1e6, "norm_epsilon": 1e-6, "qkv_bias": True}
+_QWEN: dict[str, Any] = {"head_dim": 128, "rope_theta": 1e6, "norm_epsilon": 1e-6, "qkv_bias": True}
 MODELS = {
     "smollm2-135m": DecoderConfig(49_152, 30, 576, 9, 3, 64, 1_536, context=8_192),
     "qwen2.5-0.5b": DecoderConfig(151_936, 24, 896, 14, 2, mlp=4_864, **{**_QWEN, "head_dim": 64}),

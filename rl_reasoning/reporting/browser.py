@@ -38,7 +38,7 @@ def browser_data(results: Sequence[Result], styles: Styles) -> dict[str, Any]:
         return {}
     problems = _spread(shown[0], list(kept[0] or next(filter(None, kept.values()))))
     prompts = {problem: answers[0]["prompt"] for of in kept.values() for problem, answers in of.items()}
-    rows = [{"id": problem, "prompt": _cut(prompts[problem]),
+    rows: list[dict[str, Any]] = [{"id": problem, "prompt": _cut(prompts[problem]),
              "policies": [_policy(name, kept[name][problem]) for name in kept if problem in kept[name]]}
             for problem in problems]
     verdicts = {answer["verdict"] for row in rows for policy in row["policies"] for answer in policy["answers"]}
@@ -49,7 +49,8 @@ def browser_data(results: Sequence[Result], styles: Styles) -> dict[str, Any]:
 
 def _answers(result: Result) -> dict[str, list[dict[str, Any]]]:
     """Each problem's answers: its outcomes counted, and a few of each kind kept."""
-    source, found = result.sources[0], {}
+    source = result.sources[0]
+    found: dict[str, list[dict[str, Any]]] = {}
     for sample in source.folder.samples(source.record["label"]):
         problem = found.setdefault(str(sample["problem"]), [])
         kind = sample["outcome"] == "right"

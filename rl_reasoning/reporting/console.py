@@ -85,10 +85,9 @@ class Progress:
         """Shows that `step` steps are done. A run that goes on from a checkpoint may start above 1."""
         now = self._clock()
         first = self._first is None
-        if first:
-            self._first = step, now
-        left = self._time_left(step, now)
-        if self._bar:
+        self._first = self._first or (step, now)
+        left = self._time_left(step, now, *self._first)
+        if self._bar and self._task is not None:
             self._bar.update(self._task, completed=step, numbers=describe(metrics, tokens_per_second), left=left)
         elif first or step >= self._total or now - self._last_line >= self._seconds:
             self._last_line = now
@@ -102,10 +101,9 @@ class Progress:
         else:
             say(text, self._file)
 
-    def _time_left(self, step: int, now: float) -> str:
+    def _time_left(self, step: int, now: float, first_step: int, first_time: float) -> str:
         if step >= self._total:
             return f"done in {_clock_text(now - self._started)}"
-        first_step, first_time = self._first
         if step == first_step:
             return ""  # what came before it was mostly compiling and says nothing of the steps to come
         per_step = (now - first_time) / (step - first_step)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ _POINTS_A_LINE = 240
 _LABEL_GAP = 11.0
 
 
-def style(names: Sequence[str]) -> dict[str, dict[str, str]]:
+def style(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """A colour, marker and line style for each name; the base is black and dashed. Give it every name of a page."""
     runs = [name for name in dict.fromkeys(names) if name != "Base"]
     styles = {"Base": {"color": INK, "marker": "*", "linestyle": "--"}}
@@ -35,7 +35,7 @@ def style(names: Sequence[str]) -> dict[str, dict[str, str]]:
     return styles
 
 
-def pass_at_k_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, str]]) -> Picture:
+def pass_at_k_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, Any]]) -> Picture:
     """Pass@k in percent against k on a log2 axis, with shaded 95 % intervals: the base and each run's last result."""
     shown = [each for each in (base_of(results), *final_of(results)) if each is not None]
 
@@ -49,7 +49,7 @@ def pass_at_k_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str
     return Picture("pass-at-k", draw, (6.2, 4.0))
 
 
-def change_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, str]]) -> Picture | None:
+def change_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, Any]]) -> Picture | None:
     """Each run's last Pass@k minus the base's, in points, with paired 95 % intervals; None without a base."""
     base = base_of(results)
     pairs = [(each, difference(each, base)) for each in final_of(results)] if base else []
@@ -61,14 +61,15 @@ def change_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, s
         axes = _axes_over_k(figure, "change from the base in points", changes[0][1].ks)
         axes.axhline(0.0, **_line_style(styles["Base"]), linewidth=1.2)
         for name, change in changes:
-            _band(axes, change.ks, *(100 * part for part in change.interval), styles[name])
+            mean, low, high = (100 * part for part in change.interval)
+            _band(axes, change.ks, mean, low, high, styles[name])
         ends = [(name, change.ks[-1], 100 * change.interval.mean[-1]) for name, change in changes]
         _label_ends(axes, [("Base", changes[0][1].ks[-1], 0.0), *ends], styles)
 
     return Picture("change", draw, (6.2, 4.0))
 
 
-def trade_off_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, str]]) -> Picture:
+def trade_off_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str, Any]]) -> Picture:
     """Pass@largest k against Pass@1 along training, in percent: one path a run from the base, a marker an evaluation.
 
     The cross at a path's end is that result's 95 % interval on both axes. With one or two runs the markers
@@ -95,7 +96,7 @@ def trade_off_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str
     return Picture("trade-off", draw, (6.2, 4.4))
 
 
-def problems_figure(before: Result, after: Result, styles: Mapping[str, Mapping[str, str]]) -> Picture:
+def problems_figure(before: Result, after: Result, styles: Mapping[str, Mapping[str, Any]]) -> Picture:
     """Each problem's share of right answers under two policies, the mean over seeds: above the diagonal it gained."""
 
     def draw(figure: "Figure") -> None:
@@ -117,7 +118,7 @@ def slug(text: str) -> str:
 def training_figure(
     metric: str,
     curves: Mapping[str, Sequence[Curve]],
-    styles: Mapping[str, Mapping[str, str]],
+    styles: Mapping[str, Mapping[str, Any]],
     x_label: str = "RL step",
 ) -> Picture:
     """One metric against the step: faint lines are the seeds' values, the strong one their mean.
@@ -176,12 +177,12 @@ def _axes_over_k(figure: "Figure", label: str, ks: Sequence[int]) -> "Axes":
     return axes
 
 
-def _line_style(style_of: Mapping[str, str]) -> dict[str, str]:
+def _line_style(style_of: Mapping[str, Any]) -> dict[str, Any]:
     return {"color": style_of["color"], "linestyle": style_of["linestyle"]}
 
 
 def _band(
-    axes: "Axes", ks: Sequence[int], mean: np.ndarray, low: np.ndarray, high: np.ndarray, style_of: Mapping[str, str]
+    axes: "Axes", ks: Sequence[int], mean: np.ndarray, low: np.ndarray, high: np.ndarray, style_of: Mapping[str, Any]
 ) -> None:
     axes.fill_between(ks, low, high, color=style_of["color"], alpha=0.13, linewidth=0)
     size = 7 if style_of["marker"] == "*" else 4
@@ -189,7 +190,7 @@ def _band(
 
 
 def _path(
-    axes: "Axes", evaluations: Sequence[tuple[int, tuple, tuple]], style_of: Mapping[str, str], numbered: bool
+    axes: "Axes", evaluations: Sequence[tuple[int, tuple, tuple]], style_of: Mapping[str, Any], numbered: bool
 ) -> None:
     x = [100 * first[0] for _, first, _ in evaluations]
     y = [100 * last[0] for _, _, last in evaluations]
@@ -212,10 +213,12 @@ def _path(
 
 
 def _label_ends(
-    axes: "Axes", ends: Sequence[tuple[str, float, float]], styles: Mapping[str, Mapping[str, str]]
+    axes: "Axes", ends: Sequence[tuple[str, float, float]], styles: Mapping[str, Mapping[str, Any]]
 ) -> None:
     """Names right of the axes, each with a dotted line to its curve's end, moved apart where they would overlap."""
-    axes.figure.draw_without_rendering()
+    figure = axes.get_figure(root=True)
+    assert figure
+    figure.draw_without_rendering()
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [float(to_axes.transform((x, y))[1]) for _, x, y in ends]
     places = spread(heights, _LABEL_GAP / axes.bbox.height)

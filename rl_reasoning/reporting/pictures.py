@@ -24,7 +24,7 @@ _VARIABLES = {
     GRID: "--grid",
     **{color: f"--series-{number}" for number, color in enumerate(SERIES, start=1)},
 }
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "rl_reasoning",
     "font.family": "sans-serif",

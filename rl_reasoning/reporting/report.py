@@ -91,7 +91,7 @@ def _cautions(results: Sequence[Result]) -> list[str]:
         notes.append(
             "One seed a run: the intervals are over problems and leave out how much another seed would change."
         )
-    if base.interval.mean[-1] >= 0.99:
+    if base and base.interval.mean[-1] >= 0.99:
         notes.append(
             f"The base reaches {percent(base.interval.mean[-1])} % at k={base.ks[-1]}: there is no room above it to "
             "improve at large k."
@@ -102,7 +102,7 @@ def _cautions(results: Sequence[Result]) -> list[str]:
             f"{comparisons} intervals are read here together. Of that many, about {0.05 * comparisons:.1f} would "
             "leave out zero by chance alone."
         )
-    for each in (base, *finals):
+    for each in filter(None, (base, *finals)):
         for name, limit, what in (("unscorable", 0.0, "could not be checked"), ("truncated", 0.02, "ran out of room")):
             if each.means.get(name, 0.0) > limit:
                 notes.append(f"{text(row_name(each))}: {percent(each.means[name])} % of the answers {what}.")

@@ -86,7 +86,9 @@ def problem_pictures(results: Sequence[Result], styles: Styles) -> list[Picture]
 def pairs_of(results: Sequence[Result]) -> list[tuple[Result, Result]]:
     """Each last result with the base; without a base, with the first of them. Same problems only."""
     finals = final_of(results)
-    before = base_of(results) or (finals[0] if finals else None)
+    if not finals:
+        return []
+    before = base_of(results) or finals[0]
     return [(before, after) for after in finals if after is not before and after.problem_set == before.problem_set
             and after.per_problem.shape[1] == before.per_problem.shape[1]]
 
@@ -141,7 +143,7 @@ def _change_table(changes: Sequence[tuple[Result, Change | None]]) -> str:
 
 def _change_html(change: Change | None, k: int) -> str:
     cell = change_cell(change, k)
-    if cell == "-":
+    if change is None or cell == "-":
         return cell
     kind = "unclear" if not change.clear(k) else "up" if change.at(k)[0] > 0 else "down"
     return f'<span class="{kind}">{_two_lines(cell.removesuffix(" unclear"))}</span>'

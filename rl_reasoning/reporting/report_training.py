@@ -58,12 +58,13 @@ def training_curves(
     """
     found: dict[str, dict[str, list[figures.Curve]]] = {}
     for folder, name in zip(folders, names, strict=True):
-        speeds = [{name: record[name] for name in ("step", "tokens_per_second") if name in record}
-                  for record in folder.timings(phase)]
+        kept: tuple[str, ...] = ("step", "tokens_per_second")
+        speeds = [{name: record[name] for name in kept if name in record} for record in folder.timings(phase)]
         records = folder.metrics(phase) + speeds
         for metric in sorted(set().union(*records) - {"step", "phase"}):
             pairs = [(record["step"], record[metric]) for record in records if metric in record]
-            curve = tuple(np.array(column, float) for column in zip(*pairs, strict=True))
+            steps, values = (np.array(column, float) for column in zip(*pairs, strict=True))
+            curve = steps, values
             known = found.setdefault(metric, {}).setdefault(name, [])
             if not any(np.array_equal(curve, other, equal_nan=True) for other in known):
                 known.append(curve)

@@ -161,8 +161,8 @@ def difference(after: Result, before: Result) -> Change | None:
     ks = tuple(k for k in after.ks if k in before.ks)
     if after.problem_set != before.problem_set or after.per_problem.shape[1] != before.per_problem.shape[1] or not ks:
         return None
-    sides = [each.per_problem[:, :, [each.ks.index(k) for k in ks]] for each in (after, before)]
-    return Change(ks, paired_difference(*sides, resamples=_RESAMPLES))
+    one, other = (each.per_problem[:, :, [each.ks.index(k) for k in ks]] for each in (after, before))
+    return Change(ks, paired_difference(one, other, resamples=_RESAMPLES))
 
 
 def _result(name: str, sources: Sequence[Source]) -> Result:

@@ -89,7 +89,9 @@ class RunFolder:
         Raises:
           ValueError: the folder holds a run with other settings; the message names the first few.
         """
-        values = dataclasses.asdict(config) if dataclasses.is_dataclass(config) else config
+        values: Any = config
+        if dataclasses.is_dataclass(config) and not isinstance(config, type):
+            values = dataclasses.asdict(config)
         record = {
             "config": _plain(values),
             "versions": dict(versions or installed_versions()),

@@ -42,7 +42,7 @@ def outcome_section(results: Sequence[Result]) -> str:
 
 def sample_section(folders: Sequence[RunFolder], names: Sequence[str], count: int = 10) -> str:
     """Up to `count` answers of each run's last evaluation, taken evenly from every outcome that occurred."""
-    parts = []
+    parts: list[str] = []
     for folder, name in zip(folders, names, strict=True):
         evaluations = folder.evaluations()
         chosen = choose(list(folder.samples(evaluations[-1]["label"])), count) if evaluations else []

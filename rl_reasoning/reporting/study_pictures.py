@@ -11,6 +11,7 @@ from rl_reasoning.reporting.pictures import INK, Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 RESAMPLES = 500
 
@@ -24,7 +25,7 @@ def study_picture(paths: Mapping[str, Path], ks: Sequence[int], step: int, pair:
     """
     styles = style(list(paths))
 
-    def draw(figure) -> None:
+    def draw(figure: "Figure") -> None:
         left, middle, right = figure.subplots(1, 3)
         _curves(left, paths, ks, step, styles)
         _trade_off(middle, paths, ks, step, styles)

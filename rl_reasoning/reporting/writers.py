@@ -162,7 +162,8 @@ class _Behind:
     """
 
     def __init__(self, make: Callable[[], Sink]):
-        self._make, self._error = make, None
+        self._make = make
+        self._error: Exception | None = None
         self._queue: queue.Queue = queue.Queue(maxsize=_WAITING)
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
+from rl_reasoning.arrays import Array
 from rl_reasoning.keys import per_sample
 from rl_reasoning.models.decoder import Cache, DecoderConfig, Parameters, empty_cache, extend, logits
 from rl_reasoning.parallel import constrain
@@ -38,11 +39,11 @@ class Waiting(NamedTuple):
     count: scalar.
     """
 
-    prompt: jax.Array
-    numbers: jax.Array
-    samples: jax.Array
-    limits: jax.Array
-    count: jax.Array
+    prompt: Array
+    numbers: Array
+    samples: Array
+    limits: Array
+    count: Array  # type: ignore[assignment]  # hides a tuple's own count, which nothing calls
 
 
 class Window(NamedTuple):
@@ -72,7 +73,7 @@ class Slots(NamedTuple):
     caches: list[Cache]
     last: jax.Array
     prompt: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides a tuple's own count, which nothing calls
     limit: jax.Array
     born: jax.Array
     ids: jax.Array
@@ -87,7 +88,7 @@ class Retired(NamedTuple):
     slot: [Q] which slot. born, length, reason: [Q]. ids, logprobs: [Q, T], as they lay in the ring.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides a tuple's own count, which nothing calls
     slot: jax.Array
     born: jax.Array
     length: jax.Array
@@ -164,8 +165,8 @@ def fill(window: Window, rules: Rules, *, tokens: int) -> Slots:
     count, reason = _after(first, jnp.zeros_like(waiting.prompt), waiting.limits, rules)
     reason = jnp.where(jnp.arange(size) < waiting.count, reason, StopReason.CANCELLED).astype(jnp.int8)
     zero = jnp.zeros(size, jnp.int32)
-    slots = Slots(jnp.int32(0), caches, first.ids, window.lengths[waiting.prompt], count, waiting.limits, zero,
-                  jnp.zeros((size, tokens), jnp.int32).at[:, 0].set(first.ids),
+    slots = Slots(jnp.int32(0), caches, first.ids, window.lengths[waiting.prompt], count,
+                  jnp.asarray(waiting.limits), zero, jnp.zeros((size, tokens), jnp.int32).at[:, 0].set(first.ids),
                   jnp.zeros((size, tokens), jnp.float32).at[:, 0].set(first.logprobs), window.keys, reason)
     return _split(slots)
 
@@ -244,7 +245,7 @@ def _uniforms(keys: jax.Array, counts: jax.Array) -> jax.Array:
     return jax.vmap(lambda key, count: jax.random.uniform(jax.random.fold_in(key, count)))(keys, counts)
 
 
-def _after(drawn: Draw, count: jax.Array, limit: jax.Array, rules: Rules) -> tuple[jax.Array, jax.Array]:
+def _after(drawn: Draw, count: jax.Array, limit: Array, rules: Rules) -> tuple[jax.Array, jax.Array]:
     """Tokens of each answer with the one that was drawn, and whether that ended it. No token comes of NaN."""
     stopped = (drawn.ids[:, None] == rules.stops).any(axis=-1)
     reason = jnp.where(count + 1 >= limit, StopReason.LENGTH, RUNNING)

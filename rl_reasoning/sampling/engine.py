@@ -29,6 +29,8 @@ from rl_reasoning.sampling.weights import Weights
 from rl_reasoning.tokenizers import Tokenizer
 from rl_reasoning.types import Completions, Prompts, StopReason
 
+Counts = Sequence[int] | np.ndarray
+
 EXCHANGE = 32  # turns between two words with the host, when something is to be asked there
 ENDLESS = 2**30
 _LOG = logging.getLogger(__name__)
@@ -44,7 +46,7 @@ class Engine(Protocol):
 
     fingerprint: int | None
 
-    def generate(self, parameters: Parameters, prompts: Prompts, counts: Sequence[int], settings: Sampling,
+    def generate(self, parameters: Parameters, prompts: Prompts, counts: Counts, settings: Sampling,
                  key: jax.Array, *, numbers: Sequence[int] | None = None, first: int = 0) -> Completions:
         """Answers to P prompts, any number to each.
 
@@ -126,7 +128,7 @@ class JaxEngine:
             counts["engine/weights_bytes_per_second"] = self.weights.moved_bytes / self.weights.moved_seconds
         return counts
 
-    def generate(self, parameters: Parameters, prompts: Prompts, counts: Sequence[int], settings: Sampling,
+    def generate(self, parameters: Parameters, prompts: Prompts, counts: Counts, settings: Sampling,
                  key: jax.Array, *, numbers: Sequence[int] | None = None, first: int = 0,
                  limits: Sequence[int] | None = None, cancel: Callable[[], bool] | None = None) -> Completions:
         """See `Engine.generate` and `stream`."""
@@ -140,7 +142,7 @@ class JaxEngine:
                 table[which] = part
         return whole
 
-    def stream(self, parameters: Parameters, prompts: Prompts, counts: Sequence[int], settings: Sampling,
+    def stream(self, parameters: Parameters, prompts: Prompts, counts: Counts, settings: Sampling,
                key: jax.Array, *, numbers: Sequence[int] | None = None, first: int = 0,
                limits: Sequence[int] | None = None, cancel: Callable[[], bool] | None = None,
                exchange: int = 0) -> Iterator[Finished]:
@@ -161,8 +163,8 @@ class JaxEngine:
                 self._counts[name] += int((answers.stop_reasons == reason).sum())
             yield part
 
-    def _request(self, prompts: Prompts, counts: Sequence[int], settings: Sampling, key: jax.Array,
-                 numbers: Sequence[int] | None, first: int, limits: Sequence[int] | None,
+    def _request(self, prompts: Prompts, counts: Any, settings: Sampling, key: jax.Array,
+                 numbers: Sequence[int] | None, first: int, limits: Any,
                  cancel: Callable[[], bool] | None, exchange: int) -> Request:
         """Raises ValueError for what cannot be served."""
         counts, lengths = np.asarray(counts, np.int64), np.asarray(prompts.lengths)

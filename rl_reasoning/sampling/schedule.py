@@ -131,7 +131,7 @@ class Run:
         room = request.prompt_room - request.prompts.ids.shape[1]
         ids = np.pad(request.prompts.ids[prompts], ((0, 0), (0, room))).astype(np.int32)
         waiting = Waiting(_fill_up(place, request.slots).astype(np.int32), request.numbers[padded],
-                          request.samples[padded], request.limits[padded], np.int32(len(samples)))
+                          request.samples[padded], request.limits[padded], np.asarray(len(samples), np.int32))
         return self.call("prefill", self.config, self.weights, ids, request.prompts.lengths[prompts].astype(np.int32),
                          waiting, request.key, request.rules)
 
@@ -150,7 +150,8 @@ class Run:
         yield from self._answers(np.where(slots.reason == RUNNING, -1, self._holder), slots, slots.count)
         self._holder = np.where(slots.reason == RUNNING, self._holder, -1)
 
-    def _answers(self, holders: np.ndarray, rows: Slots | Retired, lengths: np.ndarray) -> Iterator[Finished]:
+    def _answers(self, holders: np.ndarray, rows: Any,  # Slots or Retired on the host
+                 lengths: Any) -> Iterator[Finished]:
         """What belongs to an answer, in the order of its tokens. holders: [M], -1 where a row is none."""
         kept = np.flatnonzero(holders >= 0)
         if not kept.size:

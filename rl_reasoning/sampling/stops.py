@@ -14,7 +14,7 @@ class StopStrings:
     strings: tuple[str, ...]
     decode: Callable[[Sequence[int]], str]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not all(self.strings):
             raise ValueError(f"sampling.stop={self.strings}: every stop string must have a character")
 

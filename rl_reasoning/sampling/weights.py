@@ -49,7 +49,7 @@ class Weights:
         leaves = jax.tree.leaves(parameters)
         same = len(leaves) == len(self._source) and all(
             known() is leaf for known, leaf in zip(self._source, leaves, strict=True))
-        if not same:
+        if self._held is None or not same:
             # The old weights go before the new ones come: less memory.
             self._held, self._known, self._source = None, None, []
             self._held = _layered(self._config, self._moved(parameters))

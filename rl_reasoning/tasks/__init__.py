@@ -18,8 +18,11 @@ class Task(Protocol):
         A task without it is pickled once into a pool of worker processes, and only its `verify` runs there.
     """
 
-    name: str
-    in_process: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def in_process(self) -> bool: ...
 
     def train_problems(self) -> Sequence[Problem]:
         """All problems that may be trained on."""
@@ -42,7 +45,8 @@ class Language(Task, Protocol):
       longest_answer: tokens of the longest trace's answer with its end of sequence.
     """
 
-    longest_answer: int
+    @property
+    def longest_answer(self) -> int: ...
 
     def tokenizer(self) -> SymbolTokenizer:
         """One token a word of the language."""

@@ -87,7 +87,9 @@ class Arithmetic:
 
     def _draw(self, stream: str, count: int, *, held_out: bool) -> tuple[Problem, ...]:
         """Distinct problems of one side of the split, in stream order; stops when all sums were seen."""
-        total, seen, problems = _distinct_sums(self._settings), set(), []
+        total = _distinct_sums(self._settings)
+        seen: set[str] = set()
+        problems: list[Problem] = []
         shown = {expression for expression, _ in SHOTS}
         for expression, answer in _sums(self._settings, stream):
             if len(problems) == count or len(seen) == total:

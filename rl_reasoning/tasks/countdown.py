@@ -123,7 +123,7 @@ class Countdown:
         The target is where random valid steps led; with probability `wrong` it is drawn from all values that the
         same numbers reach, so that the trace is plausible and mostly does not solve its prompt.
         """
-        pairs = []
+        pairs: list[tuple[str, str]] = []
         while len(pairs) < count:
             numbers = [rng.randint(self.settings.low, self.settings.high) for _ in range(self.settings.numbers)]
             answer, target = self._random_steps(rng, numbers)
@@ -151,7 +151,7 @@ class Countdown:
 def _reachable(numbers: tuple[int, ...], operations: str, limit: int) -> frozenset[int]:
     if len(numbers) == 1:
         return frozenset(numbers)
-    values = set()
+    values: set[int] = set()
     for i, j in itertools.permutations(range(len(numbers)), 2):
         rest = [numbers[k] for k in range(len(numbers)) if k not in (i, j)]
         for operation in operations:

@@ -112,7 +112,7 @@ def _pipeline(tokens: Sequence[str], merges: Sequence[str]) -> Any:
     vocabulary = {token: i for i, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
         raise ValueError("the vocabulary holds a token twice")
-    pairs = [tuple(merge.split(" ")) for merge in merges]
+    pairs: list[Any] = [tuple(merge.split(" ")) for merge in merges]
     bad = [pair for pair in pairs if len(pair) != 2 or not {*pair, "".join(pair)} <= vocabulary.keys()]
     if bad:
         raise ValueError(f"merge {' '.join(bad[0])!r} is not a pair of tokens that makes a token")

@@ -34,7 +34,7 @@ class ChatML:
     default_system: str | None = None
     request: str = ""
     opening: str = ""
-    controls = ("<|im_start|>", "<|im_end|>")
+    controls: tuple[str, ...] = ("<|im_start|>", "<|im_end|>")
 
     def render(self, messages: Sequence[Message]) -> tuple[Control | str, ...]:
         """Pieces of the prompt, ending where the assistant's next words begin.
@@ -57,7 +57,7 @@ class Dialogue:
 
     instruction: str
     opening: str = ""
-    controls = ()
+    controls: tuple[str, ...] = ()
 
     def render(self, messages: Sequence[Message]) -> tuple[Control | str, ...]:
         """One piece, as `ChatML.render`."""

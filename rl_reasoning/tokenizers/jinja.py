@@ -36,7 +36,7 @@ class JinjaTemplate:
     source: str
     specials: tuple[str, ...]
     variables: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    controls = ()
+    controls: tuple[str, ...] = ()
 
     def render(self, messages: Sequence[Message]) -> tuple[Control | str, ...]:
         """Pieces of the prompt, ending where the assistant's next turn begins.
@@ -108,7 +108,7 @@ def _program(source: str) -> Any:
 @functools.cache
 def _environment() -> Any:
     """What transformers offers a template, less the clock, in a sandbox with bounded operators."""
-    jinja2 = _jinja2()
+    jinja2: Any = _jinja2()
 
     class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         intercepted_binops = frozenset({"*", "**"})

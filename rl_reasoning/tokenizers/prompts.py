@@ -30,7 +30,10 @@ def encode_example(tokenizer: Tokenizer, prompt: str | tuple[Message, ...], answ
 class Template(Protocol):
     """How chat turns are written."""
 
-    controls: tuple[str, ...]
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """Special tokens that it needs."""
+        ...
 
     def render(self, messages: Sequence[Message]) -> tuple[Control | str, ...]:
         """Pieces of the prompt, ending where the assistant's next turn begins. Raises ValueError for bad turns."""

@@ -110,9 +110,10 @@ def segment(answers: Answers, row_length: int) -> list[Segment]:
     Raises:
       ValueError: a single answer with its prompt is longer than a row.
     """
-    segments = []
+    segments: list[Segment] = []
     for prompt, prompt_length in enumerate(answers.prompt_lengths):
-        current, used = [], int(prompt_length)
+        current: list[int] = []
+        used = int(prompt_length)
         for answer in np.flatnonzero(answers.groups == prompt):
             length = int(answers.lengths[answer])
             if prompt_length + length > row_length:
@@ -130,7 +131,8 @@ def segment(answers: Answers, row_length: int) -> list[Segment]:
 
 def first_fit_decreasing(lengths: list[int], room: int) -> list[list[int]]:
     """Which items share a row: longest first, each into the first row with room left."""
-    rows, left = [], []
+    rows: list[list[int]] = []
+    left: list[int] = []
     for item in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         place = next((r for r, free in enumerate(left) if free >= lengths[item]), len(rows))
         if place == len(rows):
@@ -184,7 +186,8 @@ def spread(answers: Answers, shards: int) -> list[np.ndarray]:
         np.array([answer]) for answer in range(len(answers.lengths))]
     costs = [int(answers.lengths[unit].sum() + answers.prompt_lengths[answers.groups[unit[:1]]].sum())
              for unit in units]
-    room, loads, chosen = -(-len(units) // shards), [0] * shards, [[] for _ in range(shards)]
+    room, loads = -(-len(units) // shards), [0] * shards
+    chosen: list[list[int]] = [[] for _ in range(shards)]
     for number in sorted(range(len(units)), key=lambda number: -costs[number]):
         shard = min((s for s in range(shards) if len(chosen[s]) < room), key=loads.__getitem__)
         chosen[shard].append(number)
@@ -332,7 +335,8 @@ def _in_turn(sizes: np.ndarray, parts: int) -> list[np.ndarray]:
 
 def _balanced(sizes: np.ndarray, parts: int, order: np.ndarray) -> list[np.ndarray]:
     """Groups by part: the largest first, each to the part with the fewest answers; `order` breaks ties."""
-    split, filled = [[] for _ in range(parts)], np.zeros(parts, int)
+    split: list[list[int]] = [[] for _ in range(parts)]
+    filled = np.zeros(parts, int)
     for group in order[np.argsort(-sizes[order], kind="stable")]:
         part = int(filled.argmin())
         split[part].append(group)

@@ -80,7 +80,7 @@ def restore(path: Path, expected: Any, *, cast: bool = False) -> Any:
         if manifest.digest(array) != record["arrays"][name]["sha256"]:
             raise Damaged(f"{path}: the array {name} is not what was saved")
     structure = jax.tree.structure(expected)
-    return structure.unflatten([arrays[name].astype(leaf.dtype) for name, leaf in wanted.items()])
+    return jax.tree.unflatten(structure, [arrays[name].astype(leaf.dtype) for name, leaf in wanted.items()])
 
 
 def restore_policy(path: Path, config: DecoderConfig) -> Parameters:

@@ -117,7 +117,7 @@ def check_files(folder: Path, record: Mapping[str, Any], most_bytes: int) -> Non
 
 def _files(folder: Path) -> list[Path]:
     """The regular files below arrays/. Raises Damaged on anything that is neither a file nor a folder."""
-    found = []
+    found: list[Any] = []
     for parent, folders, names in os.walk(folder / ARRAYS, followlinks=False):
         for path in (Path(parent, name) for name in (*folders, *names)):
             if path.is_symlink() or not (path.is_dir() or _is_file(path)):

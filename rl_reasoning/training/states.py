@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_reasoning.arrays import Array
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, branch_mask, hidden_states
 from rl_reasoning.models.likelihood import BUDGET, SMALL
 from rl_reasoning.parallel import constrain, parts
@@ -29,9 +30,9 @@ class Spots(NamedTuple):
     list for each of S shards; `places` [S, N / S * T] then says which entry of the list an answer's token has.
     """
 
-    rows: jax.Array
-    sources: jax.Array
-    ids: jax.Array
+    rows: Array
+    sources: Array
+    ids: Array
     places: jax.Array | None
 
     def per_answer(self, values: jax.Array, batch: TrainBatch) -> jax.Array:
@@ -60,7 +61,7 @@ def spots(config: DecoderConfig, batch: TrainBatch) -> Spots:
     real = token_mask(batch).reshape(shards, -1)
     chosen = jax.vmap(lambda mask: jnp.nonzero(mask, size=room, fill_value=0)[0])(real)
     listed = [constrain(jnp.take_along_axis(x.reshape(shards, -1), chosen, axis=1), BATCH) for x in whole[:3]]
-    return Spots(*listed, places=jnp.maximum(jnp.cumsum(real, axis=1) - 1, 0))
+    return Spots(listed[0], listed[1], listed[2], places=jnp.maximum(jnp.cumsum(real, axis=1) - 1, 0))
 
 
 def states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, wanted: Spots, memory: Memory) -> jax.Array:

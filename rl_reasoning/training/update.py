@@ -120,8 +120,9 @@ def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.Gr
             state, applied = _apply(state, gradient, optimizer, busy)
         return state, metrics | applied
 
+    critic = objective.critic.model if objective.critic else None
     return Update(_compile(update, layout, lambda: jax.eval_shape(lambda: start(
-        config, initialize(config, jax.random.key(0)), optimizer, critic=objective.critic and objective.critic.model))))
+        config, initialize(config, jax.random.key(0)), optimizer, critic=critic))))
 
 
 def _compile(update: Callable, layout: Layout | None, shapes: Callable[[], TrainState]) -> Callable:
@@ -191,7 +192,7 @@ def _part_loss(config: DecoderConfig, objective: Objective, temperature: float, 
 def _accumulate(loss: Callable, parameters: dict[str, Parameters],
                 parts: tuple[TrainBatch, Chosen]) -> tuple[dict[str, Parameters], Metrics, jax.Array]:
     """Gradient and sums added up, and the maximum taken, over the micro-batches."""
-    def add(carry, part):
+    def add(carry: Any, part: tuple[TrainBatch, Chosen]) -> Any:
         gradient, (sums, largest) = jax.grad(loss, has_aux=True)(parameters, part)
         total, so_far = jax.tree.map(jnp.add, carry[:2], (gradient, sums)), carry[2]
         return (*total, jnp.maximum(so_far, largest)), None

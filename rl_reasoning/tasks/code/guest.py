@@ -137,6 +137,8 @@ def collect(output, error):
 def answer_calls(request, requests, replies):
     """Imports the program and calls its functions as asked."""
     specification = importlib.util.spec_from_file_location("solution", PROGRAM)
+    assert specification
+    assert specification.loader
     module = importlib.util.module_from_spec(specification)
     try:
         specification.loader.exec_module(module)
@@ -191,8 +193,9 @@ def take(reply, arguments):
     """The value of a call; changes lists, sets and dicts among the arguments as the function did."""
     if "raised" in reply:
         kind = getattr(builtins, str(reply["raised"]), None)
-        known = isinstance(kind, type) and issubclass(kind, Exception) and kind is not UnicodeDecodeError
-        raise (kind if known else RuntimeError)(reply["message"])
+        if not isinstance(kind, type) or not issubclass(kind, Exception) or kind is UnicodeDecodeError:
+            kind = RuntimeError
+        raise kind(reply["message"])
     value, after = decode(reply["value"]), decode(reply["args"])
     for old, new in zip(arguments, after, strict=True):
         if type(old) is type(new) and isinstance(old, list):
@@ -207,9 +210,9 @@ def encode(value):
     """A plain value as JSON. Raises TypeError for anything else: only values leave a process, never objects."""
     if value is None or isinstance(value, bool):
         return value
-    for kind in (int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
+    for plain in (int, float, str):
+        if isinstance(value, plain):
+            return plain(value)
     if isinstance(value, complex):
         return ["complex", [value.real, value.imag]]
     if isinstance(value, bytes | bytearray):
@@ -237,5 +240,6 @@ def decode(value):
         return {"bytes": bytes, "bytearray": bytearray}[kind](parts)
     if kind == "dict":
         return {decode(key): decode(item) for key, item in parts}
-    kinds = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "iter": iter}
-    return kinds[kind]([decode(item) for item in parts])
+    items = [decode(item) for item in parts]
+    makers = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
+    return iter(items) if kind == "iter" else makers[kind](items)

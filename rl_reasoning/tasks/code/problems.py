@@ -112,7 +112,8 @@ def _assertions(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _called(text: str) -> tuple[set[str], bool]:
     """The names that a test reads and neither it nor Python defines, and whether it asserts anything."""
-    read, bound, asserts = set(), set(dir(builtins)), False
+    read: set[str] = set()
+    bound, asserts = set(dir(builtins)), False
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Name):
             (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)

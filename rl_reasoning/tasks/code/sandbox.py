@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Sandboxes:
 
     def __init__(self) -> None:
         self._control: socket.socket | None = None
+        self._finalizer: Callable[[], object] = lambda: None
 
     def open(self, level: str, cpu: float, memory: int, deadline: float) -> "Sandbox":
         """A new sandbox, to be used in a `with` block.
@@ -83,7 +84,7 @@ class Sandboxes:
         """The process id of a new sandbox; a helper that is gone is replaced once."""
         if self._control:
             try:
-                return self._request(packet, descriptors)
+                return _request(self._control, packet, descriptors)
             except OSError:
                 self._finalizer()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -91,17 +92,18 @@ class Sandboxes:
         command = [getattr(sys, "_base_executable", sys.executable), "-s", "-S", "-P", "-B", _JAIL]
         environment = {"PYTHONHASHSEED": "0", "PYTHONIOENCODING": "utf-8:replace", "LC_ALL": "C.UTF-8"}
         with theirs:
-            process = subprocess.Popen(command, stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                       cwd="/", env=environment, start_new_session=True)
+            process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL,
+                                       stderr=subprocess.DEVNULL, cwd="/", env=environment, start_new_session=True)
         self._finalizer = weakref.finalize(self, _end_helper, self._control, process)
-        return self._request(packet, descriptors)
+        return _request(self._control, packet, descriptors)
 
-    def _request(self, packet: bytes, descriptors: Sequence[int]) -> int:
-        socket.send_fds(self._control, [packet], descriptors)
-        reply = self._control.recv(64)
-        if not reply:
-            raise ConnectionResetError("the process that starts sandboxes has died")
-        return int(reply)
+
+def _request(control: socket.socket, packet: bytes, descriptors: Sequence[int]) -> int:
+    socket.send_fds(control, [packet], descriptors)
+    reply = control.recv(64)
+    if not reply:
+        raise ConnectionResetError("the process that starts sandboxes has died")
+    return int(reply)
 
 
 def _end_helper(control: socket.socket, process: subprocess.Popen) -> None:

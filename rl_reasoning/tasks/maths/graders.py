@@ -37,8 +37,13 @@ def math_verify(gold: str, answer: str) -> Outcome:
 
 def cheap(gold: str, answer: str) -> Outcome | None:
     """What `math_verify` says without computer algebra; None when it takes that."""
-    needed = []
-    found = _by_shape(gold, answer, lambda *texts: bool(needed.append(texts)))
+    needed: list[tuple[str, str]] = []
+
+    def note(gold: str, answer: str) -> bool:
+        needed.append((gold, answer))
+        return False
+
+    found = _by_shape(gold, answer, note)
     return None if needed else found
 
 
@@ -49,7 +54,8 @@ def is_equiv(gold: str, answer: str) -> Outcome:
 
 def math_equal(gold: str, answer: str) -> Outcome:
     """`published.math_equal`, on answers normalised by `published.strip_string` as in the evaluation."""
-    found = published.math_equal(*(published.strip_string(text, keep_lines=True) for text in (gold, answer)))
+    found = published.math_equal(published.strip_string(gold, keep_lines=True),
+                                 published.strip_string(answer, keep_lines=True))
     return Outcome.UNPARSABLE if found is None else _outcome(found)
 
 
@@ -82,9 +88,9 @@ def grade(name: str, gold: str, answer: str) -> Outcome:
 
 def _equates_numbers(gold: Shape, answer: Shape) -> bool:
     """Whether an answer like 6 = 7 meets a gold answer that is no equation."""
-    if answer.kind != "value" or "=" in gold.items[0]:
+    if answer.kind != "value" or "=" in gold.text:
         return False
-    left, equals, _ = answer.items[0].partition("=")
+    left, equals, _ = answer.text.partition("=")
     return bool(equals) and read_literal(left) is not None
 
 
@@ -101,7 +107,7 @@ def _by_shape(gold: str, answer: str, equal: Callable[[str, str], bool | None]) 
 
 def _solved(one: Shape, other: Shape) -> bool:
     """Whether one is an inequality and the other an interval or a union of some."""
-    inequality = one.kind == "value" and any(mark in one.items[0] for mark in ("<", ">", r"\leq", r"\geq"))
+    inequality = one.kind == "value" and any(mark in one.text for mark in ("<", ">", r"\leq", r"\geq"))
     return inequality and other.kind in ("()", "[]", "(]", "[)", "union")
 
 

@@ -9,6 +9,7 @@ in some ways and stricter in others.
 
 import math
 import re
+from typing import Any
 
 from rl_reasoning.tasks.maths import algebra
 from rl_reasoning.tasks.maths.guards import refuse
@@ -62,10 +63,10 @@ def math_equal(gold: str, answer: str, nested: int = 0) -> bool | None:
         return True
     if gold in tuple("ABCDE") and re.sub(r"[^A-E]", "", answer.upper()) == gold:
         return bool(re.fullmatch(r"[\W_]*(?:\\text\{?)?[\W_]*[A-Ea-e][\W_]*", answer))
-    numbers = [_read_number(text) for text in (gold, answer)]
-    if None not in numbers:
-        return any(math.isclose(numbers[1], wanted, rel_tol=RELATIVE_TOLERANCE)
-                   for wanted in (numbers[0] / 100, numbers[0], numbers[0] * 100))
+    number, found = _read_number(gold), _read_number(answer)
+    if number is not None and found is not None:
+        return any(math.isclose(found, wanted, rel_tol=RELATIVE_TOLERANCE)
+                   for wanted in (number / 100, number, number * 100))
     if not answer or nested > MOST_NESTED:
         return False
     if _bare(gold) == _bare(answer):
@@ -75,13 +76,13 @@ def math_equal(gold: str, answer: str, nested: int = 0) -> bool | None:
 
 def _by_parts(gold: str, answer: str, nested: int) -> bool | None:
     """Lists and matrices item by item, equations by their difference, the rest by algebra."""
-    matrices = [_MATRIX.fullmatch(text) for text in (gold, answer)]
-    if all(matrices):
-        return _all_equal(*(re.split(r"\\\\|&", match[1]) for match in matrices), nested)
+    matrix, other_matrix = _MATRIX.fullmatch(gold), _MATRIX.fullmatch(answer)
+    if matrix and other_matrix:
+        return _all_equal(re.split(r"\\\\|&", matrix[1]), re.split(r"\\\\|&", other_matrix[1]), nested)
     if all(_BRACKETED.fullmatch(text) for text in (gold, answer)):
         parts = [text[1:-1].split(",") for text in (gold, answer)]
         if len(parts[0]) > 1 or len(parts[1]) > 1:
-            return _all_equal(*parts, nested)
+            return _all_equal(parts[0], parts[1], nested)
     sides = [text.split("=") for text in (gold, answer)]
     if len(sides[0]) == len(sides[1]) == 2:
         one, other = (f"{left}-({right})" for left, right in sides)
@@ -110,7 +111,7 @@ def _symbolic(gold: str, answer: str) -> bool | None:
     return bool(algebra.equal(gold, answer)) or _close(wanted, found)
 
 
-def _close(gold: object, answer: object) -> bool:
+def _close(gold: Any, answer: Any) -> bool:
     """Whether two expressions without variables have values within the tolerance."""
     values = []
     for expression in (gold, answer):

@@ -44,6 +44,18 @@ class Shape:
     items: tuple["Shape | str", ...]
 
     @property
+    def text(self) -> str:
+        """Of a value."""
+        [text] = self.items
+        assert isinstance(text, str)
+        return text
+
+    @property
+    def parts(self) -> tuple["Shape", ...]:
+        """Of all other kinds."""
+        return tuple(item for item in self.items if isinstance(item, Shape))
+
+    @property
     def unordered(self) -> bool:
         return self.kind in ("list", "set", "union")
 
@@ -73,10 +85,10 @@ def agree(gold: Shape, answer: Shape, compare: Callable[[str, str], Outcome]) ->
     if not same_kind or len(gold.items) != len(answer.items):
         return Outcome.WRONG
     if gold.kind == "value":
-        return compare(gold.items[0], answer.items[0])
+        return compare(gold.text, answer.text)
     if gold.unordered:
-        return _match(gold.items, answer.items, compare)
-    found = [agree(one, other, compare) for one, other in zip(gold.items, answer.items, strict=True)]
+        return _match(gold.parts, answer.parts, compare)
+    found = [agree(one, other, compare) for one, other in zip(gold.parts, answer.parts, strict=True)]
     return _together(found)
 
 

@@ -104,14 +104,15 @@ def compare(gold: str, answer: str, algebra: Callable[[str, str], bool | None]) 
 
 
 def _compare_numbers(gold: Value, answer: Value) -> Outcome:
-    if answer.literal is None:
+    number, found = gold.literal, answer.literal
+    if number is None or found is None:
         return Outcome.WRONG
-    if same(gold.literal, answer.literal):
+    if same(number, found):
         return Outcome.RIGHT
     if (gold.unit == "percent") == (answer.unit == "percent"):
         return Outcome.WRONG
-    percent, plain = (gold, answer) if gold.unit == "percent" else (answer, gold)
-    return Outcome.RIGHT if percent.literal.value == 100 * plain.literal.value else Outcome.WRONG
+    percent, plain = (number, found) if gold.unit == "percent" else (found, number)
+    return Outcome.RIGHT if percent.value == 100 * plain.value else Outcome.WRONG
 
 
 def _by_algebra(gold: str, answer: str, one: Value, other: Value,

@@ -112,8 +112,8 @@ class PathFinding:
     def verify(self, problem: Problem, text: str) -> Verdict:
         """Right when the path starts at the source, ends at the target, and every step is an edge."""
         words = text.split()
-        strange = next((word for word in words if word not in self._numbers), None)
-        if not words or strange is not None:
+        strange = next((word for word in words if word not in self._numbers), "")
+        if not words or strange:
             return Verdict(Outcome.UNPARSABLE, 0.0, None,
                            "an empty answer" if not words else f"{strange[:40]!r} is no node")
         fault = self._fault(words, *problem.answer)
