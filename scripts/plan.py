@@ -1,6 +1,6 @@
 """Plans a run on a TPU slice before it is rented: compiles decode and update for it, on any machine.
 
-    python scripts/plan.py --config=experiments/configs/hf.py --topology=v5e:4x4 --model=qwen2.5-0.5b
+    python scripts/plan.py --config=experiments/configs/papers/gvm.py --topology=v5e:4x4
     python scripts/plan.py --topology=v5p:2x2x4 --model=FOLDER --prompt-tokens=512 --config.rl.max_tokens=2048
     python scripts/plan.py --topology=v5e:4x4 --model=qwen2.5-7b --sweep --json
 
@@ -29,11 +29,12 @@ os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
                                      allow_abbrev=False)
-    parser.add_argument("--topology", required=True, help="kind and shape of the slice, as in v5e:4x4 or v5p:2x2x4")
-    parser.add_argument("--model", default="", help="sizes by name (--model=list), or a folder with a config.json; "
-                        "otherwise the config's own")
+    parser.add_argument("--topology", default="", help="kind and shape of the slice, as in v5e:4x4 or v5p:2x2x4")
+    parser.add_argument("--model", default="", help="sizes by name (--model=list), or a folder with a config.json "
+                        "(default: the config's model.source, by its name if it is a published model)")
     parser.add_argument("--prompt-tokens", type=int, default=0, help="longest prompt (default: the task's)")
-    parser.add_argument("--slots", type=int, default=0, help="answers in work at once (default: all of a rollout)")
+    parser.add_argument("--slots", type=int, default=0,
+                        help="answers in work at once (default: rl.slots, else all of a rollout)")
     parser.add_argument("--sweep", action="store_true", help="every mesh that divides, the fastest first")
     parser.add_argument("--json", action="store_true", help="the last line is the plan as one JSON object")
     options, rest = parser.parse_known_args(argv[1:])
@@ -52,22 +53,24 @@ def run(options: argparse.Namespace, experiment: Experiment) -> int:
     if options.model == "list":
         print("\n".join(slices.known_models()))
         return 0
+    if not options.topology:
+        raise ValueError("--topology is missing: give kind and shape of the slice, as in v5e:4x4 or v5p:2x2x4")
     chip, devices = chip_of(options.topology), slices.devices(options.topology)
     sizes = slices.sizes(experiment, options.model, options.prompt_tokens)
-    mesh = experiment.mesh
+    mesh, slots = experiment.mesh, options.slots or experiment.rl.slots
     if (mesh.data, mesh.fsdp, mesh.tensor) == (1, 1, 1):
         mesh = Mesh(fsdp=0, rules=mesh.rules)
     print(f"{options.topology}: {len(devices)} chips; {sizes.config.layers} layers of width {sizes.config.width}, "
           f"{sizes.rl.prompts} prompts of {sizes.prompt_tokens} tokens x {sizes.rl.samples} answers of "
           f"{sizes.rl.max_tokens}; rows of {sizes.row_length}; remat {sizes.rl.remat}", flush=True)
     if options.sweep:
-        plans = sorted(planner.sweep(sizes, chip, devices, options.slots),
+        plans = sorted(planner.sweep(sizes, chip, devices, slots),
                        key=lambda one: (not one.fits, one.update.seconds))
     else:
-        plans = [planner.plan(sizes, mesh, chip, devices, options.slots)]
+        plans = [planner.plan(sizes, mesh, chip, devices, slots)]
         if not plans[0].fits:
             print("\n".join(words.lines(plans[0], chip)), "does not fit; three changes, tried:", sep="\n", flush=True)
-            plans += planner.remedies(sizes, mesh, chip, devices, options.slots)
+            plans += planner.remedies(sizes, mesh, chip, devices, slots)
     for one in plans[1:] if len(plans) > 1 and not options.sweep else plans:
         print("\n".join(words.lines(one, chip)), flush=True)
     if options.json:

@@ -1,11 +1,14 @@
-"""The papers' settings: every preset is read, its rules hold, its algorithm takes its options; nothing is run."""
+"""The papers' settings: every preset is read, its rules hold, its algorithm takes its options; its programs are shaped."""
 
 import importlib
 import pathlib
 
+import jax
 import pytest
 
 from rl_reasoning import edge, options
+from rl_reasoning.parallel import make_layout
+from rl_reasoning.plan import programs, slices
 
 FOLDER = pathlib.Path(__file__).parent.parent / "experiments" / "configs" / "papers"
 MODULES = {path.stem: importlib.import_module(f"experiments.configs.papers.{path.stem}")
@@ -31,3 +34,25 @@ def test_published_sizes(name, preset, prompts, answers, sequences_an_update, ra
     rl = edge.read_experiment(MODULES[name].get_config(preset)).rl
     assert (rl.prompts, rl.samples, rl.optimizer.learning_rate) == (prompts, answers, rate)
     assert rl.prompts * rl.samples // rl.minibatches == sequences_an_update
+
+
+@pytest.mark.parametrize(("name", "preset", "billions"), [
+    ("gvm", "", 1.54), ("klear", "", 8.19), ("klear", "code", 8.19), ("pacs", "", 7.62), ("rlvr_decomposed", "", 7.62),
+    ("rlvr_decomposed", "qwen3_4b", 4.02),
+])
+def test_decode_and_update_are_planned_up_to_their_shapes(name, preset, billions):
+    """With the sizes of the config's own model; the longest answer fits in a row, a slot and the model's context."""
+    experiment = edge.read_experiment(MODULES[name].get_config(preset))
+    sizes = slices.sizes(experiment, "", 0)
+    layout = make_layout(experiment.mesh, sizes.config.sizes, jax.devices(), even_alone=True)
+    update, decode = programs.update_program(sizes, layout), programs.decode_program(sizes, layout, experiment.rl.slots)
+    state, _ = update.shapes
+    weights = sum(leaf.size for leaf in jax.tree.leaves(state.parameters["policy"]))
+    assert weights / 1e9 == pytest.approx(billions, rel=0.005)
+    assert sizes.prompt_tokens + experiment.rl.max_tokens <= sizes.row_length <= sizes.config.context
+    assert sizes.rows(layout.shards) >= 1
+    after, metrics = jax.eval_shape(update.function, *update.shapes)
+    assert jax.tree.map(lambda leaf: leaf.shape, after) == jax.tree.map(lambda leaf: leaf.shape, state)
+    assert metrics["optimizer/gradient_norm"].shape == ()
+    slots = jax.eval_shape(decode.function, *decode.shapes)
+    assert slots.ids.shape == (decode.tokens, experiment.rl.max_tokens)

@@ -8,11 +8,13 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
+
 from rl_reasoning.config import Mesh
 from rl_reasoning.parallel import Layout, make_layout
 from rl_reasoning.plan import hlo
 from rl_reasoning.plan.chips import GIB, Chip
-from rl_reasoning.plan.programs import Program, Sizes, decode_program, update_program
+from rl_reasoning.plan.programs import Program, Sizes, decode_program, first_policy, update_program
 
 _TOO_MUCH = re.compile(r"\(([\d.]+)([KMGT])\) exceeds available HBM")
 _UNITS = {"K": 2**10, "M": 2**20, "G": GIB, "T": 2**40}
@@ -23,8 +25,10 @@ class Compiled:
     """What a program would take, on each chip.
 
     Attributes:
-      memory: bytes by kind; "total" is what has to fit. fits: it does. compile_seconds: here, on this machine.
-      flops, bytes, collectives: see `hlo.Work`; 0 where it does not fit, since there is no program then.
+      memory: bytes by kind; "total" is what has to fit. "beside it" are the first policy and, while decoding, the
+        training state, or in an update the sampler's weights. fits: it does. compile_seconds: here, on this machine.
+      flops, bytes, collectives: see `hlo.Work`; 0 where there is no program, since it does not fit, or none that can
+        be read.
       seconds: estimated, the slowest of flops, bytes and links at the chip's peak, all overlapped; bytes are an upper
         figure, so it is no bound where they are slowest. slowest: "compute", "memory" or "links".
       tokens: see `Program`. tokens_per_second: estimated, of the slice. utilisation: estimated, the model's own
@@ -46,16 +50,28 @@ class Compiled:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Both programs of a run on one mesh. change: the settings that differ from those asked for."""
+    """Both programs of a run on one mesh.
+
+    Attributes:
+      turns: of decoding in a step, if every answer has the most tokens. updates: in a step.
+      change: the settings that differ from those asked for.
+    """
 
     mesh: dict[str, int]
     decode: Compiled
     update: Compiled
+    turns: int
+    updates: int
     change: str = ""
 
     @property
     def fits(self) -> bool:
         return self.decode.fits and self.update.fits
+
+    @property
+    def step_seconds(self) -> float:
+        """Estimated, of the decoding and the updates of a step in which every answer has the most tokens."""
+        return self.turns * self.decode.seconds + self.updates * self.update.seconds
 
 
 def plan(sizes: Sizes, mesh: Mesh, chip: Chip, devices: Sequence[Any], slots: int = 0, change: str = "") -> Plan:
@@ -69,12 +85,18 @@ def plan(sizes: Sizes, mesh: Mesh, chip: Chip, devices: Sequence[Any], slots: in
     if layout.mesh.size != len(devices):
         raise ValueError(f"the mesh has {layout.mesh.size} devices and the slice {len(devices)}: give "
                          f"mesh.data, mesh.fsdp and mesh.tensor whose product is {len(devices)}, or one of them 0")
-    return Plan(dict(layout.mesh.shape), compile_program(decode_program(sizes, layout, slots), chip, layout),
-                compile_program(update_program(sizes, layout), chip, layout), change)
+    decode, update = decode_program(sizes, layout, slots), update_program(sizes, layout)
+    first, rl = first_policy(sizes, layout), sizes.rl
+    return Plan(dict(layout.mesh.shape), compile_program(decode, chip, layout, update.stays + first),
+                compile_program(update, chip, layout, decode.stays + first),
+                rl.max_tokens * -(-sizes.answers // decode.tokens), rl.minibatches * rl.epochs, change)
 
 
-def compile_program(program: Program, chip: Chip, layout: Layout) -> Compiled:
-    """Compiles one program, which may turn out not to fit."""
+def compile_program(program: Program, chip: Chip, layout: Layout, beside: float = 0.0) -> Compiled:
+    """Compiles one program, which may turn out not to fit.
+
+    Args: beside: bytes on each chip that are not the program's and lie there while it runs.
+    """
     began = time.perf_counter()
     try:
         compiled = program.function.lower(*program.shapes).compile()
@@ -83,14 +105,18 @@ def compile_program(program: Program, chip: Chip, layout: Layout) -> Compiled:
         if not needed:
             raise
         total = float(needed[1]) * _UNITS[needed[2]]
-        return Compiled({**program.arguments, "total": total}, False, time.perf_counter() - began,
-                        tokens=program.tokens)
+        return Compiled({**program.arguments, "beside it": beside, "total": total + beside}, False,
+                        time.perf_counter() - began, tokens=program.tokens)
     found = compiled.memory_analysis()
     total = (found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-             + found.temp_size_in_bytes)
+             + found.temp_size_in_bytes + beside)
     memory = {**program.arguments, "outputs, not in place": found.output_size_in_bytes - found.alias_size_in_bytes,
-              "temporaries": found.temp_size_in_bytes, "total": total}
-    work = hlo.read(compiled.as_text())
+              "temporaries": found.temp_size_in_bytes, "beside it": beside, "total": total}
+    try:
+        text = compiled.as_text()
+    except jax.errors.JaxRuntimeError:  # jaxlib cannot read back some of what libtpu compiles for v5p
+        return Compiled(memory, total <= chip.memory, time.perf_counter() - began, tokens=program.tokens)
+    work = hlo.read(text)
     times = {"compute": work.flops / chip.flops, "memory": work.bytes / chip.bandwidth,
              "links": sum(work.collectives.values()) / chip.links}
     slowest = max(times, key=times.__getitem__)

@@ -62,6 +62,7 @@ class Program:
       tokens: that a run of it handles, on all devices: drawn by one turn of decoding, or answer tokens of an update.
       arguments: bytes on a device of each kind of argument.
       flops: 2 a weight and token forward, 6 with the backward pass: what a model needs, on all devices.
+      stays: bytes on a device that lie there while the other program runs: training state, or the sampler's weights.
     """
 
     function: Any
@@ -69,6 +70,7 @@ class Program:
     tokens: int
     arguments: dict[str, float]
     flops: float
+    stays: float
 
 
 def weights(config: DecoderConfig) -> int:
@@ -91,8 +93,15 @@ def update_program(sizes: Sizes, layout: Layout) -> Program:
     placed = _on(state, layout.parameters(state)), _on(batch, jax.tree.map(lambda _: layout.rows(1), batch))
     answers = sizes.answers // rl.minibatches
     tokens, processed = answers * rl.max_tokens, batch.tokens.size
-    return Program(update, placed, tokens, _held(placed[0], placed[1]),
-                   6.0 * weights(config) * processed)
+    held = _held(placed[0], placed[1])
+    return Program(update, placed, tokens, held, 6.0 * weights(config) * processed,
+                   held["parameters"] + held["optimizer"])
+
+
+def first_policy(sizes: Sizes, layout: Layout) -> float:
+    """Bytes on a device of the policy that training starts from, which a run keeps: it is the reference."""
+    shapes = jax.eval_shape(lambda: initialize(sizes.config, jax.random.key(0)))
+    return _bytes(_on(shapes, layout.parameters(shapes)))
 
 
 def _batch(sizes: Sizes, shards: int) -> TrainBatch:
@@ -134,7 +143,7 @@ def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
     run = jax.jit(lambda parameters, slots: decode.decode(config, parameters, slots, rules, np.int32(rl.max_tokens)),
                   donate_argnums=1)
     held = {"parameters": _bytes(placed[0]), "cache": _bytes(placed[1])}
-    return Program(run, placed, slots, held, 2.0 * weights(config) * slots)
+    return Program(run, placed, slots, held, 2.0 * weights(config) * slots, held["parameters"])
 
 
 def _slots(sizes: Sizes, slots: int) -> decode.Slots:

@@ -9,24 +9,15 @@ from rl_reasoning.config import Experiment
 from rl_reasoning.loop import setup
 from rl_reasoning.models import hf_config
 from rl_reasoning.models.architecture import DecoderConfig
+from rl_reasoning.models.published import SIZES, sizes_of
 from rl_reasoning.options import resolve
 from rl_reasoning.plan.programs import Sizes
 from rl_reasoning.rollouts import longest_prompt
 
-# Published sizes, so that a plan needs no download.
-_QWEN: dict[str, Any] = {"head_dim": 128, "rope_theta": 1e6, "norm_epsilon": 1e-6, "qkv_bias": True}
-MODELS = {
-    "smollm2-135m": DecoderConfig(49_152, 30, 576, 9, 3, 64, 1_536, context=8_192),
-    "qwen2.5-0.5b": DecoderConfig(151_936, 24, 896, 14, 2, mlp=4_864, **{**_QWEN, "head_dim": 64}),
-    "qwen2.5-1.5b": DecoderConfig(151_936, 28, 1_536, 12, 2, mlp=8_960, **_QWEN),
-    "qwen2.5-3b": DecoderConfig(151_936, 36, 2_048, 16, 2, mlp=11_008, **_QWEN),
-    "qwen2.5-7b": DecoderConfig(152_064, 28, 3_584, 28, 4, mlp=18_944, tied=False, **_QWEN),
-}
-
 
 def known_models() -> list[str]:
     """Names that `--model` takes."""
-    return sorted(MODELS)
+    return sorted(SIZES)
 
 
 def devices(topology: str) -> Sequence[Any]:
@@ -46,12 +37,14 @@ def devices(topology: str) -> Sequence[Any]:
 def sizes(experiment: Experiment, model: str, prompt_tokens: int) -> Sizes:
     """Sizes of a policy by name or folder, or the config's own, with the config's training.
 
+    A published model is known by its name; of any other the config's own is read, and its problems.
+
     Raises:
       ValueError: there is no such model. Others: as `loop.setup.build`.
     """
     algorithm = resolve(experiment.algorithm, experiment.objective)
-    if model:
-        config = _named(model)
+    config = _named(model) if model else sizes_of(experiment.model.source)
+    if config:
         return Sizes(setup.typed(experiment.model, config), experiment.rl, algorithm,
                      prompt_tokens or experiment.task.math.prompt_tokens)
     alone = dataclasses.replace(experiment, mesh=dataclasses.replace(experiment.mesh, data=1, fsdp=1, tensor=1))
@@ -62,8 +55,8 @@ def sizes(experiment: Experiment, model: str, prompt_tokens: int) -> Sizes:
 
 
 def _named(model: str) -> DecoderConfig:
-    if model in MODELS:
-        return MODELS[model]
+    if known := sizes_of(model):
+        return known
     if (Path(model) / "config.json").is_file():
         return hf_config.read_config(Path(model))
     raise ValueError(f"--model={model}: must be a folder with a config.json, or one of {', '.join(known_models())}")

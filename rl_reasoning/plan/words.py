@@ -1,6 +1,7 @@
 """A plan as lines for people and as a record for programs."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,9 @@ def lines(plan: Plan, chip: Chip) -> Iterator[str]:
     yield f"mesh {shape}{f' ({plan.change})' if plan.change else ''}"
     for name, one in (("decode, one token of every slot", plan.decode), ("update of a mini-batch", plan.update)):
         yield from _program(name, one, chip)
+    if plan.step_seconds < math.inf:
+        yield (f"  a step, if every answer has the most tokens, without prefilling and scoring: estimated "
+               f"{plan.step_seconds:,.0f} s, {plan.turns:,} turns of decoding and {plan.updates} updates")
 
 
 def _program(name: str, one: Compiled, chip: Chip) -> Iterator[str]:
@@ -22,6 +26,8 @@ def _program(name: str, one: Compiled, chip: Chip) -> Iterator[str]:
     yield (f"  {name}: {verdict}, {one.memory['total'] / GIB:.2f} of {chip.memory / GIB:.2f} GiB a chip ({parts}); "
            f"compiled in {one.compile_seconds:.0f} s")
     if not one.flops:
+        if one.fits:
+            yield "    no estimate: jaxlib cannot read the compiled program back"
         return
     sent = ", ".join(f"{kind} {size / 1e9:.3g} GB" for kind, size in sorted(one.collectives.items())) or "none"
     yield f"    a chip: {one.flops / 1e12:.4g} TFLOP, {one.bytes / 1e9:.4g} GB read and written; sent: {sent}"
@@ -32,6 +38,7 @@ def _program(name: str, one: Compiled, chip: Chip) -> Iterator[str]:
 def record(plan: Plan) -> dict[str, Any]:
     """What `--json` prints."""
     return {"mesh": plan.mesh, "fits": plan.fits, "change": plan.change,
+            "turns": plan.turns, "updates": plan.updates, **_finite({"step_seconds": plan.step_seconds}),
             **{name: _finite(dataclasses.asdict(getattr(plan, name))) for name in ("decode", "update")}}
 
 

@@ -49,12 +49,15 @@ def get_config(preset: str = "") -> ConfigDict:
     config.rl.minibatches = 8
     config.rl.microbatches = 16
     config.rl.max_tokens = 32768 - 2048
+    config.rl.row_length = 32768
+    config.rl.slots = 512
     config.rl.remat = "block"
     config.rl.optimizer.learning_rate = 1e-6
     config.rl.optimizer.warmup = 10
     config.rl.optimizer.weight_decay = 0.1
     config.rl.optimizer.clip_norm = 1.0
-    config.mesh.fsdp = 0  # all devices
+    config.mesh.fsdp = 0  # all devices, the key heads on eight of them
+    config.mesh.tensor = 8
 
     config.evaluation.problems = 30
     config.evaluation.samples = 64

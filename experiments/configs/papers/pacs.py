@@ -47,11 +47,13 @@ def get_config(preset: str = "") -> ConfigDict:
     config.rl.minibatches = 4
     config.rl.microbatches = 8
     config.rl.max_tokens = 4096
+    config.rl.row_length = 512 + 4096
     config.rl.remat = "block"
     config.rl.optimizer.learning_rate = 1e-6
     config.rl.optimizer.warmup = 0
     config.rl.optimizer.clip_norm = 0.0
-    config.mesh.fsdp = 0  # all devices
+    config.mesh.fsdp = 0  # all devices, the key heads on four of them
+    config.mesh.tensor = 4
 
     config.evaluation.problems = 500
     config.evaluation.samples = 32

@@ -55,12 +55,14 @@ def get_config(preset: str = "") -> ConfigDict:
     config.rl.minibatches = 4
     config.rl.microbatches = 8
     config.rl.max_tokens = 3072
+    config.rl.row_length = 1024 + 3072
     config.rl.remat = "block"
     config.rl.optimizer.learning_rate = 1e-6
     config.rl.optimizer.warmup = 0
     config.rl.optimizer.clip_norm = 1.0
     config.checkpoint.every = 7
-    config.mesh.fsdp = 0  # all devices
+    config.mesh.fsdp = 0  # all devices, the key heads on four of them
+    config.mesh.tensor = 4
 
     config.evaluation.problems = 500
     config.evaluation.samples = 256
@@ -90,6 +92,9 @@ def qwen3_4b(config: ConfigDict) -> None:
     config.model.source = "hf:Qwen/Qwen3-4B"
     config.model.prompt = "qwen3_no_thinking"
     config.rl.max_tokens = 31744
+    config.rl.row_length = 1024 + 31744
+    config.rl.slots = 512
+    config.mesh.tensor = 8
     config.rl.microbatches = 64
     config.evaluation.samples = 64
     config.evaluation.sampling.max_tokens = 31744
