@@ -21,8 +21,10 @@ from rl_reasoning import edge
 from rl_reasoning.config import Experiment, Mesh
 
 CONFIG = str(pathlib.Path(__file__).parents[1] / "experiments" / "configs" / "countdown.py")
-# Nothing is run, so nothing is asked of a TPU's neighbours; the host's own work is on the CPU.
-os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+# Nothing is run, so nothing is asked of a TPU's neighbours; the host's own work is on the CPU. With the names of a host
+# libtpu does not complain that it cannot find them.
+os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+               "TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0", "TPU_ACCELERATOR_TYPE": "v5litepod-4"}
 os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
 
 

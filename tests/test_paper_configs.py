@@ -1,4 +1,4 @@
-"""The papers' settings: every preset is read, its rules hold, its algorithm takes its options; its programs are shaped."""
+"""The papers' settings: presets are read, their rules hold, algorithms take their options, programs are shaped."""
 
 import importlib
 import pathlib
