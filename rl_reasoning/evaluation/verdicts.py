@@ -15,6 +15,8 @@ MISS = 0.05
 
 
 class Verdict(enum.StrEnum):
+    """What the seeds say of an effect or a claim."""
+
     HOLDS = "holds"
     FAILS = "does not hold"
     UNDECIDED = "undecided"
@@ -44,6 +46,7 @@ class Effect:
 
     @property
     def verdict(self) -> Verdict:
+        """UNDECIDED while the interval leaves both open, or is not finite."""
         if not np.isfinite([self.low, self.high]).all():
             return Verdict.UNDECIDED
         holds = self.low > 0 if self.kind is Kind.ABOVE else self.low >= -self.margin
@@ -61,6 +64,7 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
+        """Of all its effects together."""
         found = {effect.verdict for effect in self.effects}
         if Verdict.FAILS in found:
             return Verdict.FAILS

@@ -66,6 +66,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
+        """Both programs fit."""
         return self.decode.fits and self.update.fits
 
     @property

@@ -39,6 +39,7 @@ class Sizes:
 
     @property
     def row_length(self) -> int:
+        """Tokens of a packed row of the update."""
         return self.rl.row_length or self.prompt_tokens + self.rl.samples * self.rl.max_tokens
 
     @property

@@ -19,10 +19,14 @@ class Task(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Stands in problems and samples."""
+        ...
 
     @property
-    def in_process(self) -> bool: ...
+    def in_process(self) -> bool:
+        """Whether `verify` may run in the training process."""
+        ...
 
     def train_problems(self) -> Sequence[Problem]:
         """All problems that may be trained on."""
@@ -46,7 +50,9 @@ class Language(Task, Protocol):
     """
 
     @property
-    def longest_answer(self) -> int: ...
+    def longest_answer(self) -> int:
+        """Tokens of the longest trace's answer."""
+        ...
 
     def tokenizer(self) -> SymbolTokenizer:
         """One token a word of the language."""
