@@ -78,15 +78,19 @@ def claim(number: str, sentence: str, effects: Mapping[str, tuple[Kind, np.ndarr
       effects: {name: (kind, [B + 1] values whose first is that of the data as it is, margin)}. A value may be NaN where
         a resample has none; an effect with more than one NaN in twenty is undecided.
     """
-    tail = 50 * MISS / len(effects)
-    built = []
-    for name, (kind, values, margin) in effects.items():
-        drawn = values[1:]
-        known = drawn[np.isfinite(drawn)]
-        enough = len(known) >= 0.95 * len(drawn) and len(known) > 0
-        low, high = np.percentile(known, [tail, 100 - tail]) if enough else (np.nan, np.nan)
-        built.append(Effect(name, kind, float(values[0]), float(low), float(high), margin))
+    built = [Effect(name, kind, float(values[0]), *interval(values, len(effects)), margin)
+             for name, (kind, values, margin) in effects.items()]
     return Claim(number, sentence, tuple(built))
+
+
+def interval(values: np.ndarray, effects: int = 1) -> tuple[float, float]:
+    """Of resampled values [B + 1] (see `claim`), as wide as one of so many effects needs; NaN where it is undecided."""
+    tail, drawn = 50 * MISS / effects, values[1:]
+    known = drawn[np.isfinite(drawn)]
+    if len(known) == 0 or len(known) < 0.95 * len(drawn):
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 def verdict_rows(claims: Sequence[Claim], scale: float = 100.0) -> list[list[str]]:
