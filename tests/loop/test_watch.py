@@ -5,7 +5,7 @@ import pytest
 
 from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import Watch
-from rl_reasoning.loop.watch import Diverged, outside, repetition, watch
+from rl_reasoning.loop.watch import Diverged, NothingInformative, outside, repetition, watch
 
 FINE = {"optimizer/skipped": 0.0, "optimizer/idle": 0.0, "policy/entropy": 0.5, "policy/kl_reference": 0.1,
         "length/repetition": 0.0, "length/truncated": 0.0, "optimizer/gradient_norm": 1.0}
@@ -48,6 +48,19 @@ def test_t23_a_streak_of_skipped_updates_ends_the_run_and_knows_where_it_began()
     with pytest.raises(Diverged, match="no update of the last 3 steps had a finite gradient") as error:
         seen(9, Watch(skipped=3), **{"optimizer/skipped": 1.0})
     assert error.value.since == 1
+
+
+def test_a_refill_that_finds_nothing_for_some_steps_ends_the_run_and_says_why():
+    found = FINE | {"plan/informative": 0.0, "groups/all_right": 0.25, "groups/all_wrong": 0.75}
+    dapo, streaks = ALGORITHMS["dapo"], {}
+    for step in (1, 2):
+        streaks = watch(Watch(uninformative=3), dapo, streaks, step, found)
+    assert streaks == {"uninformative": 2}
+    assert watch(Watch(uninformative=3), dapo, streaks, 3, found | {"plan/informative": 0.125}) == {}
+    assert watch(Watch(uninformative=0), dapo, streaks, 3, found) == {"uninformative": 3}
+    with pytest.raises(NothingInformative, match=r"last 3 steps .* in up to 11 rounds .* 25 % of the groups all right, "
+                                                 r"75 % all wrong.* watch\.uninformative=0"):
+        watch(Watch(uninformative=3), dapo, streaks, 3, found)
 
 
 def test_nothing_to_learn_from_is_said_once(capsys):
