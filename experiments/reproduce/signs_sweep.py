@@ -29,7 +29,7 @@ SGD = {"rl.optimizer.name": "sgd", "rl.optimizer.beta1": 0.0, "rl.optimizer.lear
 ALL_ROWS = {"objective.denominator": "all"}
 SMALL_SPACE = {"task.countdown.high": 8, "task.countdown.limit": 25}
 LARGE_SPACE = {"task.countdown.high": 24, "task.countdown.limit": 100}
-HALF = {"rl.steps": 12, "evaluation.every": 6}  # large batches get further in a step, and cost more
+HALF = {"rl.steps": 12, "evaluation.every": 4}  # large batches get further in a step, and cost more
 
 CELLS = (
     Cell("centre", "centre: 16 problems x 8, 2 mini-batches, kept rows, AdamW"),
@@ -71,7 +71,7 @@ def shared_settings(quick: bool) -> Experiment:
         config.warm_start.optimizer.learning_rate = 5e-3
         config.rl.steps = 24
         config.rl.optimizer.learning_rate = 1.5e-4
-        config.evaluation.every = 12
+        config.evaluation.every = 8
         config.evaluation.problems = 64
     config.rl.prompts = 16
     config.rl.minibatches = 2
