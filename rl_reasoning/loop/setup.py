@@ -27,6 +27,7 @@ from rl_reasoning.tasks.code.sandbox import LEVELS, SandboxError
 from rl_reasoning.tasks.code.task import Code
 from rl_reasoning.tasks.countdown import Countdown
 from rl_reasoning.tasks.gym import Gym
+from rl_reasoning.tasks.gym_language import GymLanguage
 from rl_reasoning.tasks.maths.task import Math
 from rl_reasoning.tasks.own import OwnTask
 from rl_reasoning.tasks.planning import worlds
@@ -117,9 +118,10 @@ def _with_facts(experiment: Experiment, problems: Sequence[Problem]) -> Experime
 def make_task(experiment: Experiment) -> Task:
     """The task without what it reads from files."""
     settings = experiment.task
+    gym: Callable[[Any], Task] = GymLanguage if experiment.model.source == "random" else Gym
     kinds: dict[str, Callable[[Any], Task]] = {
         "countdown": Countdown, "arithmetic": Arithmetic, "math": Math, "code": make_code, "path": worlds.path,
-        "blocksworld": worlds.blocksworld, "gym": Gym, "own": OwnTask}
+        "blocksworld": worlds.blocksworld, "gym": gym, "own": OwnTask}
     return kinds[settings.kind](getattr(settings, settings.kind))
 
 

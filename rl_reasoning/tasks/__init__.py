@@ -4,8 +4,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
+from rl_reasoning.tokenizers.pieces import PieceTokenizer
 from rl_reasoning.tokenizers.symbols import SymbolTokenizer
-from rl_reasoning.types import Outcome, Problem, Verdict
+from rl_reasoning.types import Message, Outcome, Problem, Verdict
 
 Verify = Callable[[Problem, str], Verdict]
 
@@ -54,11 +55,11 @@ class Language(Task, Protocol):
         """Tokens of the longest trace's answer."""
         ...
 
-    def tokenizer(self) -> SymbolTokenizer:
+    def tokenizer(self) -> SymbolTokenizer | PieceTokenizer:
         """One token a word of the language."""
         ...
 
-    def traces(self, rng: random.Random, count: int, wrong: float) -> list[tuple[str, str]]:
+    def traces(self, rng: random.Random, count: int, wrong: float) -> list[tuple[str | tuple[Message, ...], str]]:
         """(prompt, answer) pairs for a warm start, a share of them `wrong`, none of a held-out problem."""
         ...
 
