@@ -15,7 +15,8 @@ Hardware: two CPU cores and 8 GB of memory show that it works; they do not suffi
     python experiments/run.py --config=experiments/configs/gym.py:scratch       # minutes: a tiny policy from nothing
 
 Presets after the colon: scratch, sums of three digits by a policy of 0.1M parameters whose warm start is on the
-generator's own answers, half of them wrong; smoke, every stage with a handful of answers; list, the algorithms.
+generator's own answers, some of them wrong in the end; smoke, every stage with a handful of answers; list, the
+algorithms.
 """
 
 from ml_collections import ConfigDict
@@ -87,12 +88,15 @@ def scratch(config: ConfigDict) -> None:
     config.model.heads = 2
     config.model.kv_heads = 1
     config.model.mlp = 176
-    config.warm_start.steps = 400
-    config.warm_start.wrong = 0.5
+    # Right answers until sums are learned, then mixed with others', so that there is something to gain.
+    config.warm_start.steps = 600
+    config.warm_start.wrong = 0.0
+    config.warm_start.refine_steps = 400
+    config.warm_start.refine_wrong = 0.4
     config.warm_start.batch = 128
     config.warm_start.optimizer.learning_rate = 5e-3
 
-    config.rl.steps = 40
+    config.rl.steps = 32
     config.rl.prompts = 32
     config.rl.samples = 8
     config.rl.minibatches = 2
