@@ -11,6 +11,8 @@ from rl_reasoning.evaluation.verdicts import interval
 
 
 class Side(enum.StrEnum):
+    """Where a path is beside another. TIE: they differ by too little to matter. UNDECIDED: the data do not say."""
+
     ABOVE = "above"
     TIE = "tie"
     BELOW = "below"
@@ -32,6 +34,7 @@ class Difference:
 
     @property
     def side(self) -> Side:
+        """What the interval says."""
         if not np.isfinite([self.low, self.high]).all():
             return Side.UNDECIDED
         if self.low > 0 or self.high < 0:

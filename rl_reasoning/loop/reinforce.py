@@ -133,7 +133,7 @@ class _Run:
             self.writer.metrics(step, "rl", metrics)
             progress.update(step, metrics, timings["tokens_per_second"])
             try:
-                streaks = watch(settings.watch, self.trainer.algorithm, self.state.streaks, step, metrics)
+                streaks = watch(settings.watch, self.state.streaks, step, metrics)
             except Diverged as error:
                 raise self._gone_back(error, step, collected) from None
             except NothingInformative:

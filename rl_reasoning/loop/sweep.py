@@ -86,7 +86,7 @@ class Sweep:
     repeats: int = 16
     resamples: int = 2000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         names = [cell.name for cell in self.cells]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"cells have one name: {', '.join(repeated)}")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from rl_reasoning.algorithms import Algorithm
 from rl_reasoning.config import Watch
 from rl_reasoning.reporting.console import say
 from rl_reasoning.types import Rollouts
@@ -41,8 +40,7 @@ class NothingInformative(TrainingFailed):
     """A plan that refills has found no problem with two different rewards for too long."""
 
 
-def watch(settings: Watch, algorithm: Algorithm, streaks: Mapping[str, int], step: int,
-          metrics: Mapping[str, float]) -> dict[str, int]:
+def watch(settings: Watch, streaks: Mapping[str, int], step: int, metrics: Mapping[str, float]) -> dict[str, int]:
     """Counts the steps in a row that went wrong in one way, and says so when it is time.
 
     Args: streaks: those before this step. Returns those after it.
@@ -61,10 +59,11 @@ def watch(settings: Watch, algorithm: Algorithm, streaks: Mapping[str, int], ste
             "groups/all_wrong in metrics.jsonl say why")
     if 0 < settings.uninformative <= found.get("uninformative", 0):
         raise NothingInformative(
-            f"no group of the last {found['uninformative']} steps had answers with different rewards, in up to "
-            f"{algorithm.plan.refill + 1} rounds of problems (in the last one {_percent(metrics, 'all_right')} of the "
-            f"groups all right, {_percent(metrics, 'all_wrong')} all wrong). Nothing is left to learn from these "
-            "problems: give harder or easier ones or more rl.samples, or watch.uninformative=0 to go on all the same")
+            f"no group of the last {found['uninformative']} steps had answers with different rewards, in "
+            f"{metrics['plan/rounds']:.0f} rounds of problems a step. Of the last step's, "
+            f"{_percent(metrics, 'all_right')} were all right and {_percent(metrics, 'all_wrong')} all wrong. Nothing "
+            "is left to learn from these problems: give harder or easier ones or more rl.samples, or "
+            "watch.uninformative=0 to go on all the same")
     if found.get("skipped", 0) >= settings.skipped:
         raise Diverged(f"no update of the last {found['skipped']} steps had a finite gradient: lower "
                        "rl.optimizer.learning_rate, or look at metrics.jsonl for when it began",

@@ -10,6 +10,7 @@ from rl_reasoning.reporting.pictures import INK, MUTED, SERIES, Picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _COLORS = {Side.ABOVE: SERIES[0], Side.BELOW: SERIES[1], Side.TIE: INK, Side.UNDECIDED: MUTED}
 
@@ -23,7 +24,7 @@ def map_picture(names: Sequence[str], rows: Sequence[Sequence[Difference]], nois
       noise: of each cell, both estimators' variance over squared signal; NaN where it is not known.
       pair: what is called first and second.
     """
-    def draw(figure) -> None:
+    def draw(figure: "Figure") -> None:
         panels = figure.subplots(1, len(rows[0]) + 1, sharey=True)
         for place, axes in enumerate(panels[:-1]):
             _differences(axes, [row[place] for row in rows], pair)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rl_reasoning.config import Gym as Settings
 from rl_reasoning.tasks.gym import Gym
-from rl_reasoning.tokenizers.pieces import PieceTokenizer
+from rl_reasoning.tokenizers.pieces import PieceTokenizer, said
 from rl_reasoning.types import Message, Problem, Verdict
 
 SHOWN = 2048  # problems whose answers the warm start shows, or all that there are
@@ -45,7 +45,7 @@ class GymLanguage:
     @functools.cached_property
     def _tokenizer(self) -> PieceTokenizer:
         known = (*self.train_problems(), *self._shown)
-        return PieceTokenizer([*(turn.content for problem in known for turn in problem.prompt), *map(_answer, known)])
+        return PieceTokenizer([*(said(problem.prompt) for problem in known), *map(_answer, known)])
 
     def tokenizer(self) -> PieceTokenizer:
         """The pieces of all training problems and answers; a text with others is refused."""
@@ -56,7 +56,7 @@ class GymLanguage:
         """Tokens of the longest answer shown, with its end of sequence."""
         return 1 + max(len(self._tokenizer.encode(_answer(problem))) for problem in self._shown)
 
-    def traces(self, rng: random.Random, count: int, wrong: float) -> list[tuple[tuple[Message, ...], str]]:
+    def traces(self, rng: random.Random, count: int, wrong: float) -> list[tuple[str | tuple[Message, ...], str]]:
         """(prompt, answer) pairs for a warm start; with probability `wrong` the answer is another problem's."""
         return [(problem.prompt, _answer(rng.choice(self._shown) if rng.random() < wrong else problem))
                 for problem in rng.choices(self._shown, k=count)]

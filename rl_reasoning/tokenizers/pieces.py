@@ -11,6 +11,11 @@ from rl_reasoning.types import Message
 PATTERN = r"</?[a-z]+>| ?[A-Za-z]+| ?[0-9]| ?[^A-Za-z0-9\s]|\s"
 
 
+def said(prompt: str | tuple[Message, ...]) -> str:
+    """A prompt as a text: what its turns say, a line each."""
+    return prompt if isinstance(prompt, str) else "\n".join(turn.content for turn in prompt)
+
+
 class PieceTokenizer:
     """One id a piece (`PATTERN`), in their order; the last id is the end of sequence. Pieces put together are the text.
 
@@ -35,8 +40,8 @@ class PieceTokenizer:
         return [self._ids[piece] for piece in pieces]
 
     def encode_prompt(self, prompt: str | tuple[Message, ...]) -> list[int]:
-        """Ids of a prompt; of turns what they say, one after the other."""
-        return self.encode(prompt if isinstance(prompt, str) else "\n".join(turn.content for turn in prompt))
+        """Ids of a prompt, as it is `said`."""
+        return self.encode(said(prompt))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text, without the end of sequence. Raises IndexError on an id out of range."""
