@@ -52,7 +52,7 @@ def test_settings_that_are_named_exist(page):
 
 def test_the_readme_shows_problems_of_your_own_in_ten_lines_and_they_work(tmp_path, monkeypatch):
     section = (ROOT / "README.md").read_text().split("## Your own problems")[1].split("\n## ")[0]
-    code = textwrap.dedent(re.search(r"    # my_task\.py\n(?:(?:    .*)?\n)+?(?=    python)", section)[0])
+    code = textwrap.dedent(re.search(r"    # my_task\.py\n(?:(?:    .*)?\n)+?(?=    \S*python)", section)[0])
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     command = re.search(r"python (experiments/run\.py .*)", section, re.DOTALL)[1].replace("\\\n", " ").split()
     (tmp_path / "my_task.py").write_text(code)

@@ -1,7 +1,6 @@
 """What a run does, by its mode, and how it ends."""
 
 import sys
-from pathlib import Path
 
 import jax
 
@@ -9,7 +8,7 @@ from rl_reasoning.config import Experiment
 from rl_reasoning.loop.describe import describe_model
 from rl_reasoning.loop.evaluating import evaluate_policy
 from rl_reasoning.loop.experiment import compare, train
-from rl_reasoning.loop.folders import opened
+from rl_reasoning.loop.folders import opened, work_folder
 from rl_reasoning.loop.latent_search import search_policy
 from rl_reasoning.loop.setup import build
 from rl_reasoning.loop.stops import Stopped, Stops
@@ -107,6 +106,10 @@ def _evaluate_only(experiment: Experiment) -> RunFolder:
 
 
 def keep_compiled_programs(experiment: Experiment) -> None:
-    """Compiled programs are kept in the work folder, for the next run, unless a place was chosen already."""
+    """Compiled programs are kept in the work folder, for the next run, unless a place was chosen already.
+
+    Raises ConfigError when there can be no work folder.
+    """
+    folder = work_folder(experiment)
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # jax makes it as it starts
-        jax.config.update("jax_compilation_cache_dir", str(Path(experiment.workdir).absolute() / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))

@@ -135,7 +135,7 @@ def _dataset(settings: Settings, seed: int, size: int) -> Any:
     try:
         from reasoning_gym.factory import CURRICULA, DATASETS
     except ImportError as error:
-        raise ImportError("the gym task needs reasoning-gym: pip install rl_reasoning[lm]") from error
+        raise ImportError("the gym task needs reasoning-gym: pip install -e '.[lm]'") from error
     name, level = settings.name, settings.level
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, 3) or sorted(DATASETS)[:5]
