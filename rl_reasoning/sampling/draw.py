@@ -170,4 +170,4 @@ def draw(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
 def _first_above(cumulative: jax.Array, target: jax.Array, mass: jax.Array) -> jax.Array:
     """First column whose cumulative mass exceeds the target; the heaviest one where rounding leaves none."""
     above = (cumulative > target[:, None]) & (mass > 0)
-    return jnp.where(above.any(axis=-1), above.argmax(axis=-1), mass.argmax(axis=-1)).astype(jnp.int32)
+    return jnp.where(above, jnp.inf, mass).argmax(axis=-1).astype(jnp.int32)
