@@ -58,10 +58,10 @@ def differences(curves: np.ndarray, ks: Sequence[int], chosen: Sequence[int], ma
             for k in chosen]
 
 
-def common_gain(one: Path, other: Path) -> float:
-    """The gain of Pass@1 over the base that both paths reach, as the matching sees it; below 0 when one never rises."""
-    tops = [path.pass_at[..., 0].mean(axis=(0, 2)).max() for path in (one, other)]
-    return float(min(tops) - one.pass_at[:, 0, :, 0].mean())
+def best_gain(path: Path) -> float:
+    """The largest Pass@1 along a path, less the base's; paths are compared up to the smaller of two."""
+    along = path.pass_at[..., 0].mean(axis=(0, 2))
+    return float(along.max() - along[0])
 
 
 def pooled(curves: Mapping[str, np.ndarray]) -> np.ndarray:

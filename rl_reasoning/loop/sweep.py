@@ -14,7 +14,7 @@ import numpy as np
 
 from rl_reasoning.config import Experiment
 from rl_reasoning.edge import read_experiment, to_config_dict
-from rl_reasoning.evaluation.breadth import Difference, Side, common_gain, differences, matched_curves, pooled
+from rl_reasoning.evaluation.breadth import Difference, Side, best_gain, differences, matched_curves, pooled
 from rl_reasoning.evaluation.paths import Path
 from rl_reasoning.json_file import read_json
 from rl_reasoning.loop import sign_noise
@@ -25,6 +25,8 @@ from rl_reasoning.reporting.map_picture import map_picture
 from rl_reasoning.reporting.table import markdown_table, percent, plain, points
 
 POOLED = "all cells"
+NOTHING = (float("nan"), float("nan"))
+NOTHING_COMMON = "no common gain"  # of Pass@1, in more than one resample in twenty
 WORDS = {Side.ABOVE: "NSR above", Side.TIE: "tie", Side.BELOW: "PSR above", Side.UNDECIDED: "undecided"}
 
 
@@ -93,18 +95,24 @@ class Sweep:
 
 
 class Found(NamedTuple):
-    """Of a cell: the differences NSR minus PSR, the base's Pass@k at k = 1 and at the largest, the gain of Pass@1 that
-    both reach, and the noise of its gradients, a record a seed (`sign_noise.record`)."""
+    """Of a cell: the differences NSR minus PSR, the base's Pass@k at k = 1 and at the largest, the largest gains of
+    Pass@1 by PSR and by NSR, and the noise of its gradients, a record a seed (`sign_noise.record`)."""
 
     cell: Cell
     differences: Sequence[Difference]
     base: tuple[float, float]
-    gain: float
+    gains: tuple[float, float]
     noise: Sequence[Mapping[str, float]]
 
     def mean(self, name: str) -> float:
-        """Of the noise's records."""
-        return float(np.mean([each[name] for each in self.noise]))
+        """Of the noise's records; seeds in which the signal drowned have none."""
+        known = [each[name] for each in self.noise if np.isfinite(each[name])]
+        return float(np.mean(known)) if known else float("nan")
+
+    @property
+    def verdicts(self) -> list[str]:
+        """For each k."""
+        return [WORDS[each.side] if np.isfinite(each.low) else NOTHING_COMMON for each in self.differences]
 
 
 def sweep_units(cells: Sequence[Cell], shared: Experiment) -> dict[str, list[Unit]]:
@@ -165,39 +173,43 @@ def judge(sweep: Sweep, paths: Mapping[str, tuple[Mapping[str, Path], Sequence[i
         curves[cell.name] = matched_curves(of["nsr"], of["psr"], sweep.resamples, seed=0)
         base = of["psr"].pass_at[:, 0].mean(axis=(0, 1))
         found.append(Found(cell, differences(curves[cell.name], ks, sweep.ks, sweep.margin),
-                           (float(base[0]), float(base[-1])), common_gain(of["nsr"], of["psr"]), noise[cell.name]))
+                           (float(base[0]), float(base[-1])), (best_gain(of["psr"]), best_gain(of["nsr"])),
+                           noise[cell.name]))
     together = differences(pooled(curves), ks, sweep.ks, sweep.margin)
-    return [*found, Found(Cell(POOLED, POOLED), together, (float("nan"),) * 2, float("nan"), ())]
+    return [*found, Found(Cell(POOLED, POOLED), together, NOTHING, NOTHING, ())]
 
 
 def map_rows(found: Sequence[Found]) -> list[list[str]]:
-    """A head and a row a cell."""
-    rows = [["cell", "base @1, @max", "gain", *(f"k={each.k}" for each in found[0].differences), "verdicts",
+    """A head and a row a cell, in percent and points."""
+    rows = [["cell", "base @1, @max", "gain PSR, NSR", *(f"k={each.k}" for each in found[0].differences), "verdict",
              "noise PSR, NSR", "cosine"]]
     for each in found:
-        verdicts = [WORDS[difference.side] for difference in each.differences]
-        noise = ("-", "-") if not each.noise else (
-            f"{each.mean('noise_psr'):.3g}, {each.mean('noise_nsr'):.3g}", f"{each.mean('cosine'):.2f}")
-        levels = ("-", "-") if not each.noise else (", ".join(map(percent, each.base)), points(each.gain))
-        rows.append([each.cell.label, *levels,
-                     *(f"{points(d.mean)} [{points(d.low)}, {points(d.high)}]" if np.isfinite(d.low) else "-"
-                       for d in each.differences),
-                     verdicts[0] if len(set(verdicts)) == 1 else ", ".join(verdicts), *noise])
+        noise = [f"{each.mean(name):.3g}" for name in ("noise_psr", "noise_nsr")]
+        known = [", ".join(map(percent, each.base)), ", ".join(map(points, each.gains)), ", ".join(noise),
+                 f"{each.mean('cosine'):.2f}"] if each.noise else ["-"] * 4
+        rows.append([each.cell.label, *known[:2], *_cells(each), *known[2:]])
     return rows
+
+
+def _cells(found: Found) -> list[str]:
+    """The differences with their intervals, and the verdict: one word where it is the same at every k."""
+    return [*(f"{points(each.mean)} [{points(each.low)}, {points(each.high)}]" if np.isfinite(each.low) else "-"
+              for each in found.differences), ", ".join(dict.fromkeys(found.verdicts) if len(
+                  set(found.verdicts)) == 1 else found.verdicts)]
 
 
 def _conclude(out: FilePath, sweep: Sweep, found: Sequence[Found], note: str) -> str:
     """Writes the map's files; returns the text for the screen."""
-    rows = map_rows(found)
-    (out / "map.md").write_text(f"# NSR against PSR at matched Pass@1\n\n{note}\n\n{markdown_table(rows)}\n",
-                                encoding="utf-8")
-    record = [{"cell": each.cell.name, "changes": dict(each.cell.changes), "base": each.base, "gain": each.gain,
+    (out / "map.md").write_text(
+        f"# NSR against PSR at matched Pass@1\n\n{note}\n\n{markdown_table(map_rows(found))}\n", encoding="utf-8")
+    record = [{"cell": each.cell.name, "changes": dict(each.cell.changes), "base": each.base, "gains": each.gains,
                "noise": list(each.noise),
-               "differences": [dataclasses.asdict(d) | {"verdict": WORDS[d.side]} for d in each.differences]}
-              for each in found]
+               "differences": [dataclasses.asdict(difference) | {"verdict": verdict} for difference, verdict
+                               in zip(each.differences, each.verdicts, strict=True)]} for each in found]
     (out / "map.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    nothing = (float("nan"),) * 2
+    short = [["cell", *(f"k={each.k}" for each in found[0].differences), "verdict"],
+             *([each.cell.name, *_cells(each)] for each in found)]
     map_picture([each.cell.label for each in found], [each.differences for each in found],
-                [(each.mean("noise_psr"), each.mean("noise_nsr")) if each.noise else nothing for each in found],
+                [(each.mean("noise_psr"), each.mean("noise_nsr")) if each.noise else NOTHING for each in found],
                 ("NSR", "PSR")).save(out)
-    return f"{note}\n\n{plain(rows)}\n\nmap: {out / 'map.svg'}"
+    return f"{note}\n\n{plain(short)}\n\nmap: {out / 'map.md'}, map.svg, map.png"

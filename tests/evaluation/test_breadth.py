@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rl_reasoning.evaluation.breadth import Difference, Side, common_gain, differences, matched_curves, pooled
+from rl_reasoning.evaluation.breadth import Difference, Side, best_gain, differences, matched_curves, pooled
 from rl_reasoning.evaluation.paths import Path
 
 KS, NAN = (1, 16, 64), float("nan")
@@ -45,14 +45,14 @@ def test_another_speed_on_the_same_way_is_a_tie_and_another_way_is_not():
     # Both reach NSR's 9 points; the levels that are compared lie from 1/16 of it to all, at 17/32 of it on average.
     [_, far] = differences(matched_curves(broader, psr, 50, seed=1), KS, (16, 64), 0.02)
     assert far.mean == pytest.approx(3 * 0.09 * 17 / 32, abs=0.01)
-    assert common_gain(psr, broader) == pytest.approx(0.09, abs=0.01)
+    assert [best_gain(psr), best_gain(broader)] == pytest.approx([0.18, 0.09], abs=0.01)
 
 
 def test_without_a_common_gain_nothing_is_decided_and_nothing_is_pooled():
     rising, falling = path((0.0, 0.0), 1.0, seed=5), path((0.0, 0.0), -1.0, seed=6)
     nothing = matched_curves(rising, falling, 100, seed=1)
     assert [each.side for each in differences(nothing, KS, (64,), 0.02)] == [Side.UNDECIDED]
-    assert common_gain(rising, falling) < 0.005
+    assert best_gain(falling) == 0
     something = matched_curves(path((0.0, 1.0), 1.0, seed=7), rising, 100, seed=1)
     np.testing.assert_array_equal(pooled({"a": nothing, "b": something}), something)
     np.testing.assert_allclose(pooled({"a": something, "b": -something}), 0, atol=1e-12)

@@ -96,8 +96,10 @@ def test_a_sweep_goes_on_where_it_was_stopped_and_leaves_a_map(shared, monkeypat
     assert len(ran) == 10
     assert len(asked) == 4
     out = pathlib.Path(shared.workdir)
-    assert "3, 4" in told
-    assert "| second |" in (out / "map.md").read_text()
+    assert "all cells" in told
+    table = (out / "map.md").read_text()
+    assert "| second |" in table
+    assert "| 3, 4 |" in table
     assert "first" in (out / "map.svg").read_text()
     assert (out / "map.png").stat().st_size > 5000
     record = json.loads((out / "map.json").read_text())
@@ -125,9 +127,9 @@ def test_the_map_says_who_is_above_and_pools_what_can_be_compared():
     assert [each.differences[0].side for each in found[:4]] == [Side.TIE, Side.ABOVE, Side.BELOW, Side.UNDECIDED]
     # 2 x gain x 17/32 above, 1 x below: the mean of the three that both gain in.
     assert found[4].differences[0].mean == pytest.approx((0.2 - 0.1) * 17 / 32 / 3)
-    assert found[0].gain == pytest.approx(0.1)
+    assert found[0].gains == pytest.approx((0.2, 0.1))
     words = {row[0]: row[5] for row in map_rows(found)}
-    assert words == {"cell": "verdicts", "same": "tie", "up": "NSR above", "down": "PSR above", "none": "undecided",
+    assert words == {"cell": "verdict", "same": "tie", "up": "NSR above", "down": "PSR above", "none": "no common gain",
                      "all cells": "NSR above"}
 
 
