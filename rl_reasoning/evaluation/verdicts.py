@@ -98,7 +98,8 @@ def verdict_rows(claims: Sequence[Claim], scale: float = 100.0) -> list[list[str
     rows = [["claim", "effect", "mean [interval]", "effect's verdict", "verdict"]]
     for each in claims:
         for place, effect in enumerate(each.effects):
-            numbers = f"{scale * effect.mean:+.2f} [{scale * effect.low:+.2f}, {scale * effect.high:+.2f}]"
+            numbers = f"{scale * effect.mean:+.2f} [{scale * effect.low:+.2f}, {scale * effect.high:+.2f}]" \
+                if np.isfinite([effect.low, effect.high]).all() else "-"
             rows.append([f"({each.number}) {each.sentence}" if place == 0 else "", effect.name, numbers,
                          f"{effect.kind}: {effect.verdict}", each.verdict if place == 0 else ""])
     return rows
