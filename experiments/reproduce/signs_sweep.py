@@ -1,14 +1,14 @@
 """Where does NSR keep more breadth than PSR at matched Pass@1, and where do they tie? (arXiv 2506.01347)
 
     python experiments/reproduce/signs_sweep.py --quick      # every stage at toy size, minutes
-    python experiments/reproduce/signs_sweep.py              # 16 cells, two seeds
+    python experiments/reproduce/signs_sweep.py              # 17 cells, two seeds
 
 On-policy both have one expected gradient, so what differs between them comes from noise, denominators, off-policy
 mini-batches or the optimizer. Around a centre one factor at a time is changed: answers a problem, problems a step,
-mini-batches a rollout, what the loss is divided by, the optimizer, the size of the answer space, the strength of the
-base; and a few corners join several. In each cell PSR and NSR start from one base a seed, NSR with more steps, and are
-compared at the Pass@1 that both reach. Beside it stands how noisy both gradients are before the first update, and
-whether their means point the same way.
+mini-batches a rollout, what the loss is divided by, the optimizer, its rate, the size of the answer space, the strength
+of the base; and a few corners join several. In each cell PSR and NSR start from one base a seed, NSR with more steps,
+and are compared at the Pass@1 that both reach. Beside it stands how noisy both gradients are before the first update,
+and whether their means point the same way.
 
 The same command goes on where it was stopped; the seeds come one after another, so --seeds=1 reads the first one's
 map while the others are not there. map.md, map.json, map.svg and map.png lie in the sweep's folder. A map of --quick
@@ -45,6 +45,8 @@ CELLS = (
     Cell("space-large", "numbers to 24", LARGE_SPACE),
     Cell("base-weak", "half the warm start", {"warm_start.steps": 350}),
     Cell("base-strong", "twice the warm start", {"warm_start.steps": 1400}),
+    Cell("slow", "a third of the rate, twice the steps", {
+        "rl.optimizer.learning_rate": 5e-5, "rl.steps": 48, "evaluation.every": 16}),
     Cell("noisy", "corner: 4 problems x 2, 1 mini-batch", {"rl.prompts": 4, "rl.samples": 2, "rl.minibatches": 1}),
     Cell("quiet", "corner: 64 problems x 8, 1 mini-batch, SGD, all rows, numbers to 8",
          {"rl.prompts": 64, "rl.minibatches": 1} | SGD | ALL_ROWS | SMALL_SPACE | HALF, longer=1.0),
