@@ -95,7 +95,13 @@ def make_layout(settings: MeshSettings, sizes: Mapping[str, int],
         _check_divides(axis, size, rules[axis], shape.get(rules[axis], 1))
     count = math.prod(shape.values())
     automatic = (jax.sharding.AxisType.Auto,) * len(AXES)
-    return Layout(jax.make_mesh(tuple(shape.values()), AXES, automatic, devices=devices[:count]), rules)
+    try:
+        mesh = jax.make_mesh(tuple(shape.values()), AXES, automatic, devices=devices[:count])
+    except NotImplementedError as error:  # of a torus of which an axis of the mesh would take a part
+        wanted = " x ".join(f"{axis}={size}" for axis, size in shape.items())
+        raise ValueError(f"no mesh of {wanted} lies along the axes of this slice: give each of mesh.data, mesh.fsdp "
+                         "and mesh.tensor a product of whole axes of it, as tensor=4 or tensor=16 on v5p:4x4x4") from error
+    return Layout(mesh, rules)
 
 
 def constrain(x: jax.Array, *axes: Any) -> jax.Array:
