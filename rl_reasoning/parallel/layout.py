@@ -100,7 +100,8 @@ def make_layout(settings: MeshSettings, sizes: Mapping[str, int],
     except NotImplementedError as error:  # of a torus of which an axis of the mesh would take a part
         wanted = " x ".join(f"{axis}={size}" for axis, size in shape.items())
         raise ValueError(f"no mesh of {wanted} lies along the axes of this slice: give each of mesh.data, mesh.fsdp "
-                         "and mesh.tensor a product of whole axes of it, as tensor=4 or tensor=16 on v5p:4x4x4") from error
+                         "and mesh.tensor a product of whole axes of it, as tensor=4 or tensor=16 on v5p:4x4x4"
+                         ) from error
     return Layout(mesh, rules)
 
 
