@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rl_reasoning.config import Mesh as MeshSettings
@@ -97,11 +98,9 @@ def make_layout(settings: MeshSettings, sizes: Mapping[str, int],
     automatic = (jax.sharding.AxisType.Auto,) * len(AXES)
     try:
         mesh = jax.make_mesh(tuple(shape.values()), AXES, automatic, devices=devices[:count])
-    except NotImplementedError as error:  # of a torus of which an axis of the mesh would take a part
-        wanted = " x ".join(f"{axis}={size}" for axis, size in shape.items())
-        raise ValueError(f"no mesh of {wanted} lies along the axes of this slice: give each of mesh.data, mesh.fsdp "
-                         "and mesh.tensor a product of whole axes of it, as tensor=4 or tensor=16 on v5p:4x4x4"
-                         ) from error
+    except NotImplementedError:  # an axis of the mesh is no product of whole axes of the slice: it takes a part of one
+        placed = mesh_utils.create_device_mesh(tuple(shape.values()), devices[:count], allow_split_physical_axes=True)
+        mesh = Mesh(placed, AXES, axis_types=automatic)
     return Layout(mesh, rules)
 
 

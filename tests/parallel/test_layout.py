@@ -1,8 +1,5 @@
 """The mesh and the sharding table: what is split how, and what cannot be, named with the fix."""
 
-import itertools
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -76,22 +73,3 @@ def test_an_axis_left_whole_need_not_divide():
 def test_two_axes_on_one_mesh_axis_are_named():
     with pytest.raises(ValueError, match=r"up has the axes width and mlp, .* the mesh axis tensor: give one"):
         spec(("layers", "width", "mlp"), {**RULES, "width": "tensor"}, "up")
-
-
-class Chip(NamedTuple):
-    """A chip of a slice, as much of it as a mesh is made of."""
-
-    id: int
-    coords: tuple[int, int, int]
-    platform: str = "tpu"
-    device_kind: str = "TPU v5"
-    process_index: int = 0
-    core_on_chip: int = 0
-    slice_index: int = 0
-
-
-def test_a_mesh_that_does_not_lie_on_the_torus_is_named_with_the_fix():
-    chips = [Chip(number, place) for number, place in enumerate(itertools.product(range(4), repeat=3))]
-    sizes = CONFIG.sizes | {"width": 4096, "heads": 32, "kv_heads": 8, "mlp": 4096, "vocabulary": 4096}
-    with pytest.raises(ValueError, match=r"data=1 x fsdp=8 x tensor=8 lies along the axes .* as tensor=4 or tensor=16"):
-        make_layout(Mesh(fsdp=0, tensor=8), sizes, chips)
