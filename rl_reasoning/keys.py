@@ -1,6 +1,7 @@
 """Random keys are derived, never stored: resuming and reordering cost nothing and change nothing."""
 
 import enum
+from typing import Any
 
 import jax
 import numpy as np
@@ -50,12 +51,12 @@ def uniforms(key: jax.Array, problems: np.ndarray, samples: np.ndarray, tokens: 
     first, second = np.asarray(jax.random.key_data(key))[:2]
     words = _threefry(first, second, problems.astype(np.uint32))
     words = _threefry(*words, samples.astype(np.uint32))
-    words = _threefry(*(word[:, None] for word in words), np.arange(tokens, dtype=np.uint32))
+    words = _threefry(words[0][:, None], words[1][:, None], np.arange(tokens, dtype=np.uint32))
     first, second = _threefry(*words, np.uint32(0))
     return ((first ^ second) >> np.uint32(9) | np.uint32(0x3F800000)).view(np.float32) - np.float32(1)
 
 
-def _threefry(first: np.ndarray, second: np.ndarray, number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _threefry(first: Any, second: Any, number: Any) -> tuple[Any, Any]:
     """Threefry-2x32 in 20 rounds (Salmon et al., SC 2011) of the words 0 and `number`: what `fold_in` does to a key."""
     schedule = (first, second, first ^ second ^ np.uint32(0x1BD11BDA))
     x, y = np.broadcast_arrays(first, number + second)

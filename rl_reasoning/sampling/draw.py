@@ -7,6 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_reasoning.arrays import Array
+
 _LARGEST = 0x7F7FFFFF  # the bits of the largest finite float32
 
 
@@ -51,7 +53,7 @@ class Draw(NamedTuple):
     finite: jax.Array
 
 
-def draw_token(raw: jax.Array, uniforms: jax.Array, counts: jax.Array, rules: Rules) -> Draw:
+def draw_token(raw: jax.Array, uniforms: Array, counts: jax.Array, rules: Rules) -> Draw:
     """A token for each row and its log-probability under the declared distribution.
 
     At temperature 0 it is the likeliest token, with its log-probability at temperature 1. A forced token has the
