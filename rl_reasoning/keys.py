@@ -48,10 +48,10 @@ def uniforms(key: jax.Array, problems: np.ndarray, samples: np.ndarray, tokens: 
     Args: problems [N] uint32; samples [N] int32.
     """
     first, second = np.asarray(jax.random.key_data(key))[:2]
-    words = _threefry(first, second, problems.astype(np.uint32))
-    words = _threefry(*words, samples.astype(np.uint32))
-    words = _threefry(*(word[:, None] for word in words), np.arange(tokens, dtype=np.uint32))
-    first, second = _threefry(*words, np.uint32(0))
+    for numbers in (problems, samples):
+        first, second = _threefry(first, second, numbers.astype(np.uint32))
+    first, second = _threefry(first[:, None], second[:, None], np.arange(tokens, dtype=np.uint32))
+    first, second = _threefry(first, second, np.zeros_like(first))
     return ((first ^ second) >> np.uint32(9) | np.uint32(0x3F800000)).view(np.float32) - np.float32(1)
 
 
