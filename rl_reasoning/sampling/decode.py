@@ -116,7 +116,8 @@ def prefill(config: DecoderConfig, parameters: Parameters, ids: jax.Array, lengt
         parts = jax.lax.map(one_group, (ids.reshape(-1, group, size), lengths.reshape(-1, group)))
         caches, last = jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), parts)
     raw = logits(config, parameters, last)[waiting.prompt]
-    return Window(caches, lengths, waiting, draw_token(raw, waiting.uniforms, jnp.zeros_like(waiting.prompt), rules))
+    return Window(caches, lengths, waiting,
+                  draw_token(raw, jnp.asarray(waiting.uniforms), jnp.zeros_like(waiting.prompt), rules))
 
 
 def _prefill_rows(config: DecoderConfig, parameters: Parameters,
