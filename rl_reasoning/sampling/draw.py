@@ -149,7 +149,7 @@ def _reach(gap: jax.Array, mass: jax.Array, target: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(jax.lax.fori_loop(0, 31, halve, first)[1], jnp.float32)
 
 
-def draw(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
+def draw(weights: jax.Array, uniforms: Array) -> jax.Array:
     """Inverse-CDF sampling in two levels: the first id at which the cumulative weight exceeds the uniform share.
 
     Two short cumulative sums instead of one over the vocabulary, and one random number instead of V.
