@@ -19,6 +19,7 @@ from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.models.safetensors_folder import INDEX, SINGLE
 from rl_reasoning.tokenizers import Tokenizer, folder
 from rl_reasoning.tokenizers.byte_bpe import ByteBPE
+from rl_reasoning.tokenizers.pieces import PieceTokenizer
 from rl_reasoning.tokenizers.symbols import SymbolTokenizer
 
 SHARD_BYTES = 5 * 10**9
@@ -78,7 +79,7 @@ def write_tokenizer(out: Path, tokenizer: Tokenizer, source: Path | None) -> Non
         for name in filter(lambda name: (source / name).is_file(), folder.FILES):
             shutil.copyfile(source / name, out / name)
     else:
-        assert isinstance(tokenizer, SymbolTokenizer | ByteBPE)  # all others come from folders
+        assert isinstance(tokenizer, SymbolTokenizer | PieceTokenizer | ByteBPE)  # all others come from folders
         pipeline = tokenizer.pipeline()
         pipeline.save(str(out / folder.JSON))
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": pipeline.id_to_token(tokenizer.eos_id),

@@ -48,11 +48,14 @@ def resolve(name: str, overrides: Mapping[str, Any]) -> Algorithm:
 
 def _why_not(name: str, algorithm: Algorithm, option: str, known: Mapping[str, Any]) -> str:
     """Why an entry does not have an option; refilling and GVM are two plans, and an algorithm has one."""
-    other, words = ((Plan, "shares its answers out by GVM, and does not refill with more problems; choose an algorithm "
-                     "that gives every problem as many, such as grpo") if isinstance(algorithm.plan, Gvm) else
-                    (Gvm, "gives every problem as many answers; choose one that shares them out by GVM, such as "
-                     "gvm_grpo"))
-    if option.removeprefix("plan_") in {field.name for field in dataclasses.fields(other)} and option[:5] == "plan_":
+    other: type[Plan] | type[Gvm]
+    if isinstance(algorithm.plan, Gvm):
+        other, words = Plan, ("shares its answers out by GVM, and does not refill with more problems; choose an "
+                              "algorithm that gives every problem as many, such as grpo")
+    else:
+        other, words = Gvm, ("gives every problem as many answers; choose one that shares them out by GVM, such as "
+                             "gvm_grpo")
+    if option in {f"plan_{field.name}" for field in dataclasses.fields(other)}:
         return f"{name} {words}"
     return f"{name} has no such option; did you mean {_nearest(option, known)}?"
 

@@ -65,6 +65,10 @@ def best_gain(path: Path) -> float:
 
 
 def pooled(curves: Mapping[str, np.ndarray]) -> np.ndarray:
-    """[B + 1, K]: the mean over those of several pairs that reach a common gain in the data as it is; NaN if none."""
+    """[B + 1, K]: the mean over those of several pairs that reach a common gain in the data as it is, resample by
+    resample over those that reach one in it; NaN where none does."""
     there = [each for each in curves.values() if np.isfinite(each[0]).all()]
-    return np.stack(there or list(curves.values())).mean(axis=0)
+    stacked = np.stack(there or list(curves.values()))
+    known = np.isfinite(stacked)
+    count = known.sum(axis=0)
+    return np.where(count > 0, np.where(known, stacked, 0).sum(axis=0) / np.maximum(count, 1), np.nan)

@@ -210,6 +210,6 @@ def _conclude(out: FilePath, sweep: Sweep, found: Sequence[Found], note: str) ->
     short = [["cell", *(f"k={each.k}" for each in found[0].differences), "verdict"],
              *([each.cell.name, *_cells(each)] for each in found)]
     map_picture([each.cell.label for each in found], [each.differences for each in found],
-                [(each.mean("noise_psr"), each.mean("noise_nsr")) if each.noise else NOTHING for each in found],
-                ("NSR", "PSR")).save(out)
+                [each.gains[::-1] for each in found],
+                [(each.mean("noise_nsr"), each.mean("noise_psr")) for each in found], ("NSR", "PSR")).save(out)
     return f"{note}\n\n{plain(short)}\n\nmap: {out / 'map.md'}, map.svg, map.png"

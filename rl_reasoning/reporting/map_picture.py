@@ -1,4 +1,4 @@
-"""The picture of a map of cells: differences at matched Pass@1 with their intervals, and both gradients' noise."""
+"""The picture of a map of cells: gains, differences at matched Pass@1 with intervals, and both gradients' noise."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,24 +15,28 @@ if TYPE_CHECKING:
 _COLORS = {Side.ABOVE: SERIES[0], Side.BELOW: SERIES[1], Side.TIE: INK, Side.UNDECIDED: MUTED}
 
 
-def map_picture(names: Sequence[str], rows: Sequence[Sequence[Difference]], noise: Sequence[Sequence[float]],
-                pair: tuple[str, str]) -> Picture:
-    """A line a cell; a panel for each k, and one for the noise.
+def map_picture(names: Sequence[str], rows: Sequence[Sequence[Difference]], gains: Sequence[Sequence[float]],
+                noise: Sequence[Sequence[float]], pair: tuple[str, str]) -> Picture:
+    """A line a cell; panels for the gains, for each k, and for the noise.
 
     Args:
       names: of the cells, the first on top. rows: a difference for each k.
-      noise: of each cell, both estimators' variance over squared signal; NaN where it is not known.
-      pair: what is called first and second.
+      gains: of each cell, both methods' gain of Pass@1. noise: both estimators' variance over squared signal. NaN where
+        they are not known.
+      pair: what is called first and second, everywhere.
     """
     def draw(figure: "Figure") -> None:
-        panels = figure.subplots(1, len(rows[0]) + 1, sharey=True)
-        for place, axes in enumerate(panels[:-1]):
+        panels = figure.subplots(1, len(rows[0]) + 2, sharey=True)
+        _both(panels[0], 100 * np.asarray(gains, float), pair)
+        panels[0].set(title="gain of Pass@1", xlabel="points, at its best")
+        for place, axes in enumerate(panels[1:-1]):
             _differences(axes, [row[place] for row in rows], pair)
-        _noise(panels[-1], np.asarray(noise, float), pair)
+        _both(panels[-1], np.asarray(noise, float), pair)
+        panels[-1].set(title="gradient noise of an update", xlabel="variance over squared mean", xscale="log")
         panels[0].set_yticks(range(len(names)), names)
         panels[0].set_ylim(len(names) - 0.5, -0.5)
 
-    return Picture("map", draw, (3.0 * (len(rows[0]) + 1) + 2.0, 0.28 * len(names) + 1.4))
+    return Picture("map", draw, (2.6 * (len(rows[0]) + 2) + 2.0, 0.28 * len(names) + 1.4))
 
 
 def _differences(axes: "Axes", found: Sequence[Difference], pair: tuple[str, str]) -> None:
@@ -47,9 +51,8 @@ def _differences(axes: "Axes", found: Sequence[Difference], pair: tuple[str, str
         axes.plot([100 * each.mean], [place], color=color, marker="o", markersize=4, linestyle="none")
 
 
-def _noise(axes: "Axes", noise: np.ndarray, pair: tuple[str, str]) -> None:
-    axes.set(title="gradient noise of an update", xlabel="variance over squared mean", xscale="log")
+def _both(axes: "Axes", values: np.ndarray, pair: tuple[str, str]) -> None:
     for column, (name, marker) in enumerate(zip(pair, ("o", "s"), strict=True)):
-        axes.plot(noise[:, column], np.arange(len(noise)), color=SERIES[column], marker=marker, markersize=4,
+        axes.plot(values[:, column], np.arange(len(values)), color=SERIES[column], marker=marker, markersize=4,
                   linestyle="none", label=name)
     axes.legend(frameon=False, fontsize=7)

@@ -57,3 +57,7 @@ def test_without_a_common_gain_nothing_is_decided_and_nothing_is_pooled():
     np.testing.assert_array_equal(pooled({"a": nothing, "b": something}), something)
     np.testing.assert_allclose(pooled({"a": something, "b": -something}), 0, atol=1e-12)
     assert np.isnan(pooled({"a": nothing})[0]).all()
+    holes = np.where(np.arange(len(something))[:, None] == 5, np.nan, 3 * something)
+    both = pooled({"a": something, "b": holes})
+    np.testing.assert_allclose(both[4], 2 * something[4])
+    np.testing.assert_allclose(both[5], something[5])

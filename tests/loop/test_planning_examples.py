@@ -112,7 +112,8 @@ def test_a_tiny_policy_learns_a_generator_s_answers_from_nothing_and_is_exported
     experiment = from_nothing(tmp_path)
     assert run_experiment(experiment) == 0
     folder = RunFolder(tmp_path / "gym-scratch-grpo-seed0")
-    assert [sample["outcome"] for sample in folder.samples("base")].count("unparsable") < 8
+    outcomes = [sample["outcome"] for sample in folder.samples("base")]
+    assert outcomes.count("unparsable") < 12, outcomes
     restored, _ = restore(folder.path)
     export_run(folder.path, tmp_path / "hf")
     for problem in restored.held_out:
