@@ -16,8 +16,9 @@ def lines(plan: Plan, chip: Chip) -> Iterator[str]:
     for name, one in (("decode, one token of every slot", plan.decode), ("update of a mini-batch", plan.update)):
         yield from _program(name, one, chip)
     if plan.step_seconds < math.inf:
-        yield (f"  a step, if every answer has the most tokens, without prefilling and scoring: estimated "
-               f"{plan.step_seconds:,.0f} s, {plan.turns:,} turns of decoding and {plan.updates} updates")
+        seconds = f"{plan.step_seconds:,.0f}" if plan.step_seconds >= 10 else f"{plan.step_seconds:.3g}"
+        yield (f"  a step, if every answer has the most tokens, without prefilling and scoring: estimated {seconds} s, "
+               f"{plan.turns:,} turns of decoding and {plan.updates} updates")
 
 
 def _program(name: str, one: Compiled, chip: Chip) -> Iterator[str]:

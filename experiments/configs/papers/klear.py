@@ -15,6 +15,11 @@ learning rate 5e-7, reward 2 * pass rate - 1 on at most 16 tests.
 
 Expected, as published (this has not been run here): AIME 2024 / AIME 2025 / HMMT 2025 after supervised training 75.6 /
 70.1 / 57.6, after reinforcement learning 83.2 / 75.6 / 60.3; LiveCodeBench v5 / v6 58.5 / 49.6 and 61.6 / 53.1.
+
+Planned (compiled for it, not run; scripts/plan.py --config=experiments/configs/papers/klear.py --topology=v6e:16x16):
+fits, of 31.24 GiB a chip decoding takes 11.33 and the update 15.04; decoding a step whose answers all have the most
+tokens is estimated at 704 s. There is no estimate of the update, whose compiled program could not be read back.
+The code stage and rlvr_decomposed's answers of 31,744 tokens were not compiled.
 """
 
 from ml_collections import ConfigDict
