@@ -44,7 +44,7 @@ class Workload:
     Attributes:
       prompts: token ids. answers: (prompt, tokens) of each.
       slots: answers that our engine has in work at once. batch: those of a peer's call.
-      cache: positions of a peer's cache.
+      cache: positions of a peer's cache. answer_tokens: that our engine has room for.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Workload:
     slots: int
     batch: int
     cache: int
+    answer_tokens: int
 
     @property
     def order(self) -> dict[str, Any]:
@@ -71,7 +72,8 @@ def workloads(quick: bool, vocabulary: int) -> dict[str, Workload]:
 
     def fixed(name: str, prompts: int, samples: int, cache: int = 64 + new) -> Workload:
         total = prompts * samples
-        return Workload(name, draw(prompts * [64]), [(i // samples, new) for i in range(total)], total, total, cache)
+        answers = [(i // samples, new) for i in range(total)]
+        return Workload(name, draw(prompts * [64]), answers, total, total, cache, new)
 
     def draw(lengths: list[int]) -> list[list[int]]:
         return [[1, *rng.integers(2, vocabulary, length - 1).tolist()] for length in lengths]
@@ -79,7 +81,7 @@ def workloads(quick: bool, vocabulary: int) -> dict[str, Workload]:
     requests, longest = (64, 256) if quick else (256, 512)
     lengths = rng.integers(16, 257, requests).tolist()
     tails = np.minimum(longest, np.ceil(rng.lognormal(np.log(60), 1.0, requests))).astype(int).tolist()
-    ragged = Workload("c", draw(lengths), list(enumerate(tails)), 32, 32, max(lengths) + max(tails))
+    ragged = Workload("c", draw(lengths), list(enumerate(tails)), 32, 32, max(lengths) + max(tails), max(tails))
     found = [fixed("a", 32, 1), fixed("a_documented_cache", 32, 1, 64 + new + 256), fixed("b", 8, 16), ragged,
              fixed("d", 64 if quick else 256, 1)]
     return {workload.name: workload for workload in found}
@@ -178,15 +180,17 @@ def write_model(folder: Path, config: DecoderConfig, precision: str) -> None:
 def compare(case: str, workload: Workload, model: tuple[str, str], pythons: dict[str, Path], cores: int, pairs: int,
             missing: set[str]) -> dict[str, Any]:
     """Measures one workload: rounds of our engine next to its prefill, to the limit, and to each peer."""
-    orders = {"prefill": workload.prefill.order, "limit": workload.order | {"name": "limit", "steps": 8}}
-    workers = {name: Worker(name, sys.executable, "sample_ours.py", cores) for name in ("ours", *orders)}
+    orders = {"ours": workload.order, "prefill": workload.prefill.order,
+              "limit": workload.order | {"name": "limit", "steps": 8}}
+    ours = Worker("ours", sys.executable, "sample_ours.py", cores)
+    workers = dict.fromkeys(orders, ours)  # one process: its later parts need not load and compile all again
     workers |= {name: Worker(name, python, f"sample_{name}.py", cores) for name, python in pythons.items()
                 if not (name == "transformers" and "cache" in workload.name)}
     try:
         ready = {}
         for name, worker in list(workers.items()):
             try:
-                ready[name] = worker.ask(do="prepare", folder=model[0], precision=model[1],
+                ready[name] = worker.ask(do="prepare", part=name, folder=model[0], precision=model[1],
                                          workload=orders.get(name, workload.order))
             except environments.PeerUnavailable as error:
                 if name not in pythons:
@@ -196,10 +200,13 @@ def compare(case: str, workload: Workload, model: tuple[str, str], pythons: dict
                 workers.pop(name).close()
         rounds: dict[str, list[tuple[dict, dict]]] = {name: [] for name in workers if name != "ours"}
         for _ in range(pairs):
+            mine = ours.ask(do="run", part="ours")
             for name, found in rounds.items():
-                found.append((workers["ours"].ask(do="run"), workers[name].ask(do="run")))
+                if name in pythons:  # A peer's turn is next to one of ours.
+                    mine = ours.ask(do="run", part="ours")
+                found.append((mine, workers[name].ask(do="run", part=name)))
     finally:
-        for worker in workers.values():
+        for worker in {id(worker): worker for worker in workers.values()}.values():
             worker.close()
     return describe(case, ready, rounds)
 

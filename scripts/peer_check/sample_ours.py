@@ -1,5 +1,6 @@
 """Our engine on a workload of scripts/bench_sampler.py, and the limit that its own matrix products set."""
 
+import functools
 import sys
 from pathlib import Path
 
@@ -14,17 +15,22 @@ from rl_reasoning.config import Sampling
 from rl_reasoning.models import hf, hf_config
 from rl_reasoning.models.architecture import Precision
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, unstack_layers
-from rl_reasoning.sampling.engine import JaxEngine
+from rl_reasoning.sampling.engine import Buckets, JaxEngine
 from rl_reasoning.types import Prompts
 
 
-def make(folder, precision, workload):
+@functools.cache
+def read(folder, precision):
     config = hf_config.read_config(folder)
     config = DecoderConfig(**(vars(config) | {"precision": Precision(precision, precision, precision)}))
-    parameters = unstack_layers(config, hf.read_parameters(folder, config))
+    return config, unstack_layers(config, hf.read_parameters(folder, config))
+
+
+def make(folder, precision, workload):
+    config, parameters = read(folder, precision)
     if workload["name"] == "limit":
         return limit(config, parameters, workload)
-    engine = JaxEngine(config, eos_id=-1)
+    engine = JaxEngine(config, eos_id=-1, buckets=Buckets(answer_tokens=(workload["answer_tokens"],)))
     width = workload["prompt_tokens"]
     prompts = Prompts(np.asarray([ids + [0] * (width - len(ids)) for ids in workload["prompts"]], np.int32),
                       np.asarray([len(ids) for ids in workload["prompts"]], np.int32))

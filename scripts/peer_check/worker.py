@@ -16,6 +16,7 @@ def serve(make):
       make: (folder of the model, precision, the workload) -> a function without arguments that samples its answers
         and returns how many tokens they have.
     """
+    samples = {}
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     if hasattr(os, "sched_setaffinity") and sys.argv[1:]:
@@ -23,12 +24,12 @@ def serve(make):
     for line in sys.stdin:
         order = json.loads(line)
         if order["do"] == "prepare":
-            sample = make(order["folder"], order["precision"], order["workload"])
+            sample = samples[order["part"]] = make(order["folder"], order["precision"], order["workload"])
             start = forget_peak()
             first = measure(sample)
             found = {"first": first, "peak_mb": peak() - start}
         else:
-            found = measure(sample)
+            found = measure(samples[order["part"]])
         answers.write(json.dumps(found) + "\n")
         answers.flush()
 
