@@ -27,6 +27,7 @@ from rl_reasoning.loop.stops import Stopped, Stops
 from rl_reasoning.loop.watch import Diverged, TrainingFailed, dump, repetition, watch
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.options import resolve
+from rl_reasoning.parallel.exchange import fetch
 from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.writers import MetricWriter
 from rl_reasoning.rollouts import NothingScored
@@ -126,9 +127,12 @@ class _Run:
     def step(self, stops: Stops, progress: Progress) -> None:
         """One step. A stop during the rollout leaves it; a stop during the updates, which use up the state that they
         start from, waits for them and their records."""
-        step, settings = self.state.step + 1, self.trainer.lab.experiment
+        step, lab = self.state.step + 1, self.trainer.lab
+        settings = lab.experiment
+        lab.hosts.enter("rollout", step)
         collected = gather(self.trainer, self.state, step)
         with stops.shield():
+            lab.hosts.enter("update", step)
             state, metrics, timings = learn(self.trainer, self.state, collected, step, self.reference)
             self.writer.metrics(step, "rl", metrics)
             progress.update(step, metrics, timings["tokens_per_second"])
@@ -137,9 +141,16 @@ class _Run:
             except Diverged as error:
                 raise self._gone_back(error, step, collected) from None
             self.state = state._replace(streaks=streaks)
+            self._compare_replicas(step)
             if not streaks.get("skipped"):  # what comes out of such steps is not what to go back to
                 timings |= self.keeper.after_step(self.state, metrics, last=step == settings.rl.steps)
             self.writer.timings(step, "rl", timings)
+
+    def _compare_replicas(self, step: int) -> None:
+        """T53: whether all devices and processes that hold a copy of a parameter hold the same."""
+        every, lab = self.trainer.lab.experiment.distributed.replicas_every, self.trainer.lab
+        if lab.layout and every and step % every == 0:
+            lab.hosts.same(self.state.train.parameters, step)
 
     def save_if_intact(self) -> None:
         """Saves the state, from any thread, unless an update is using it up."""
@@ -221,7 +232,7 @@ def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: 
     answers = learner.answers(collected, train.whole, given, state.kl_coefficient, rng, recalled)
     analysed = reuse.metrics(answers)
     if rl.analysis_every and step % rl.analysis_every == 0:
-        found = jax.device_get(trainer.analyse(train.whole["policy"], learner.whole(answers)))
+        found = fetch(trainer.analyse(train.whole["policy"], learner.whole(answers)))
         analysed |= {name: float(value) for name, value in found.items()}
         if trainer.allocator:
             analysed |= variances(trainer.allocator, trainer.algorithm, train.whole["policy"], learner.whole(answers),
@@ -230,7 +241,7 @@ def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: 
     for batch in learner.updates(answers, rng):
         train, metrics = trainer.update(train, batch)
         each.append(metrics)
-    each = jax.device_get(each)
+    each = fetch(each)
     means = {name: float(np.mean([metrics[name] for metrics in each])) for name in each[0]}
     # Before the first update sampler and trainer hold the same parameters: what differs is their arithmetic.
     means["mismatch/max"] = float(each[0]["ratio/log_max"])

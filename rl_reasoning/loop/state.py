@@ -14,6 +14,7 @@ import numpy as np
 
 from rl_reasoning.allocation import Estimates, History
 from rl_reasoning.data import Stream
+from rl_reasoning.parallel.exchange import put
 from rl_reasoning.training.state import TrainState
 
 
@@ -70,4 +71,4 @@ def _place(like: jax.Array, values: np.ndarray) -> jax.Array:
     """A copy of its own: a device array may otherwise share the memory of the numpy array it was made from."""
     if isinstance(like.sharding, jax.sharding.SingleDeviceSharding):
         return jnp.array(values, copy=True)
-    return jax.device_put(np.array(values, copy=True), like.sharding)
+    return put(np.array(values, copy=True), like.sharding)

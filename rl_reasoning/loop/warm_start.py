@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from rl_reasoning import keys, losses, optim
@@ -17,7 +18,8 @@ from rl_reasoning.edge import ConfigError
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.losses.objective import Objective
 from rl_reasoning.models import lora
-from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.models.decoder import Parameters, initialize
+from rl_reasoning.parallel.exchange import from_first
 from rl_reasoning.reporting.claims import claim
 from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.run_folder import RunFolder
@@ -45,7 +47,11 @@ def _plain_base(lab: Lab) -> Parameters:
     folder = base_path(lab.experiment)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with claim(folder.with_name(f"{folder.name}.claim"), waiting=lambda who: say(f"waiting for the base: {who}")):
-        return _kept(lab, folder / "checkpoint") or _trained(lab, folder)
+        kept = _kept(lab, folder / "checkpoint") if lab.hosts.is_first else None
+        if lab.hosts.told(lambda: kept is not None, "base", 0):
+            return from_first(lab.hosts, kept, jax.eval_shape(lambda: initialize(
+                lab.policy.config.plain(), jax.random.key(0))))
+        return _trained(lab, folder)
 
 
 def _kept(lab: Lab, weights: Path) -> Parameters | None:
@@ -65,7 +71,9 @@ def _trained(lab: Lab, folder: Path) -> Parameters:
     if folder.exists():
         shutil.rmtree(folder)  # an earlier run was stopped before its base was whole
     parameters = _train(lab, RunFolder(folder))
-    checkpoints.save(folder / "checkpoint", checkpoints.on_host({"parameters": {"policy": parameters}}))
+    arrays = checkpoints.on_host({"parameters": {"policy": parameters}}, keep=lab.hosts.is_first)
+    if lab.hosts.is_first:
+        checkpoints.save(folder / "checkpoint", arrays)
     return parameters
 
 

@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, unstack_layers
 from rl_reasoning.parallel import Layout
+from rl_reasoning.parallel.exchange import put
 from rl_reasoning.parallel.rules import TENSOR
 
 
@@ -57,11 +58,11 @@ class Weights:
         return self._held
 
     def _moved(self, parameters: Parameters) -> Parameters:
-        """The parameters on the layout, by one resharding `device_put`, whose time is kept."""
+        """The parameters on the layout, by resharding, whose time is kept."""
         if self._layout is None:
             return parameters
         began = time.perf_counter()
-        moved = jax.block_until_ready(jax.device_put(parameters, shardings(self._layout, parameters)))
+        moved = jax.block_until_ready(jax.tree.map(put, parameters, shardings(self._layout, parameters)))
         self.moved_seconds += time.perf_counter() - began
         self.moved_bytes += sum(leaf.nbytes for leaf in jax.tree.leaves(parameters))
         return moved
