@@ -44,7 +44,7 @@ def run_experiment(experiment: Experiment) -> int:
         say(f"stopped: config.distributed: {error}")
         return 1
     _check_algorithms(experiment)
-    if hosts.count > 1:
+    if isinstance(hosts, Hosts):
         return _one_of_several(experiment, hosts)
     try:
         return _to_its_end(experiment, hosts)

@@ -102,7 +102,7 @@ def build(experiment: Experiment, hosts: Hosts | Alone = ALONE) -> Lab:
         room = longest_prompt(tokenizer, [*train, *held_out])
         _check_room(experiment, config, room)
         verifier = make_verifier(task, experiment.verifier)
-        verifier = SharedVerifier(verifier, hosts) if hosts.count > 1 else verifier
+        verifier = SharedVerifier(verifier, hosts) if isinstance(hosts, Hosts) else verifier
     except (ValueError, FileNotFoundError, ImportError, PoolError, SandboxError) as error:
         raise ConfigError(str(error)) from error
     return Lab(experiment, task, Policy(config, tokenizer, room, layout=layout), verifier, train, held_out,

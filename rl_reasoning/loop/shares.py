@@ -26,10 +26,8 @@ class SharedVerifier:
         hosts.at("verification", hosts.step)
         found = self.own.verify_all(items[hosts.index::hosts.count])
         said = "\n".join(encode_verdict(verdict).decode() for verdict in found)
-        verdicts: list[Verdict] = [None] * len(items)
-        for process, text in enumerate(texts(hosts, said, "verdicts")):
-            verdicts[process::hosts.count] = [decode_verdict(line.encode()) for line in text.split("\n") if line]
-        return verdicts
+        every = [iter(text.split("\n")) for text in texts(hosts, said, "verdicts")]
+        return [decode_verdict(next(every[number % hosts.count]).encode()) for number in range(len(items))]
 
     def counts(self) -> dict[str, float]:
         """Those of this process's share."""

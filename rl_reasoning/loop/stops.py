@@ -50,8 +50,7 @@ class Stops:
         self._asked: int | None = None  # by a signal to this process
         self._number: int | None = None  # of the signal that all stop for
         self._together = hosts.count > 1
-        if self._together:
-            hosts.heed(lambda: self._asked, self._agreed)
+        hosts.heed(lambda: self._asked, self._agreed)
         self._timer: threading.Timer | None = None
         self._before: dict[int, Any] = {}
         self.last_resort: Callable[[], None] = lambda: None

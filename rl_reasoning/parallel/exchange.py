@@ -54,9 +54,10 @@ def from_first(hosts: Hosts | Alone, values: Any, like: Any) -> Any:
     """
     if hosts.count == 1:
         return values
-    leaves, structure = jax.tree.flatten(like)
+    leaves = jax.tree.leaves(like)
     own = jax.tree.leaves(values) if hosts.is_first else [np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
     # As bytes: sums of floating-point numbers would turn -0.0 into 0.0.
     sent = [multihost_utils.broadcast_one_to_all(np.frombuffer(np.asarray(array).tobytes(), np.uint8)) for array in own]
-    return structure.unflatten([np.frombuffer(np.asarray(found).tobytes(), leaf.dtype).reshape(leaf.shape)
-                                for found, leaf in zip(sent, leaves, strict=True)])
+    found = [np.frombuffer(np.asarray(part).tobytes(), leaf.dtype).reshape(leaf.shape)
+             for part, leaf in zip(sent, leaves, strict=True)]
+    return jax.tree.structure(like).unflatten(found)

@@ -280,6 +280,12 @@ class Alone:
         """What it finds."""
         return what()
 
+    def agree(self, facts: Mapping[str, Any]) -> None:
+        """It does."""
+
+    def heed(self, asked: Callable[[], int | None], agreed: Callable[[int], None]) -> None:
+        """It stops by itself."""
+
     def same(self, tree: Any, step: int) -> None:
         """Raises HostsError where two devices of this process hold different copies of an array."""
         if different := shard_digests(tree)[1]:
@@ -296,13 +302,15 @@ def join(settings: Distributed) -> Hosts | Alone:
     """
     if not settings.coordinator:
         return ALONE
-    address = {} if settings.coordinator == "auto" else {
-        "coordinator_address": settings.coordinator, "num_processes": settings.processes,
-        "process_id": settings.process}
     if not jax.distributed.is_initialized():
         # jax would answer SIGTERM by itself; `loop.stops` does, and tells the others.
         jax.config.update("jax_enable_preemption_service", False)
-        jax.distributed.initialize(**address, initialization_timeout=max(1, round(settings.seconds)))
+        seconds = max(1, round(settings.seconds))
+        if settings.coordinator == "auto":
+            jax.distributed.initialize(initialization_timeout=seconds)
+        else:
+            jax.distributed.initialize(settings.coordinator, settings.processes, settings.process,
+                                       initialization_timeout=seconds)
     return Hosts(seconds=settings.seconds, longest=settings.longest)
 
 
