@@ -60,4 +60,4 @@ def from_first(hosts: Hosts | Alone, values: Any, like: Any) -> Any:
     sent = [multihost_utils.broadcast_one_to_all(np.frombuffer(np.asarray(array).tobytes(), np.uint8)) for array in own]
     found = [np.frombuffer(np.asarray(part).tobytes(), leaf.dtype).reshape(leaf.shape)
              for part, leaf in zip(sent, leaves, strict=True)]
-    return jax.tree.structure(like).unflatten(found)
+    return jax.tree.unflatten(jax.tree.structure(like), found)
