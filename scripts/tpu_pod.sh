@@ -34,13 +34,19 @@ while [ $# -gt 0 ]; do
     shift
 done
 
+# All devices are on fsdp unless the arguments say where they are.
+case " $*" in
+    *" --config.mesh."*) ;;
+    *) set -- "$@" --config.mesh.fsdp=0 ;;
+esac
+
 # Prints a command as it could be typed.
 shown() { printf '%q ' "$@"; printf '\n'; }
 
 pod() {
     [ -n "$zone" ] || fail "give --zone=ZONE, where the pod $name is"
     local remote
-    remote="cd $(printf %q "$folder") && $(shown .venv/bin/python experiments/run.py --config.mesh.fsdp=0 "$@" \
+    remote="cd $(printf %q "$folder") && $(shown .venv/bin/python experiments/run.py "$@" \
         --config.distributed.coordinator=auto)"
     local command=(gcloud compute tpus tpu-vm ssh "$name" "--zone=$zone" ${project:+"--project=$project"} --worker=all
         "--command=$remote")
@@ -57,7 +63,7 @@ local_processes() {
     port="$("$python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
     for ((number = 0; number < processes; number++)); do
         local command=(env JAX_PLATFORMS=cpu "JAX_NUM_CPU_DEVICES=$devices" "$python" "$root/experiments/run.py"
-            --config.mesh.fsdp=0 "$@" "--config.distributed.coordinator=127.0.0.1:$port"
+            "$@" "--config.distributed.coordinator=127.0.0.1:$port"
             "--config.distributed.processes=$processes" "--config.distributed.process=$number")
         if [ -n "$dry" ]; then
             shown "${command[@]}"

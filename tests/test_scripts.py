@@ -220,8 +220,8 @@ def test_a_pods_workers_all_run_one_command(tmp_path):
     ended, calls = machine.run("tpu_pod.sh", "pod-1", *given)
     assert ended.returncode == 7
     assert calls == ["[compute][tpus][tpu-vm][ssh][pod-1][--zone=us-central2-b][--worker=all][--command="
-                     "cd my\\ copy && .venv/bin/python experiments/run.py --config.mesh.fsdp=0 --config=a.py:b "
-                     "--config.model.source=a\\ b --config.distributed.coordinator=auto ]"]
+                     "cd my\\ copy && .venv/bin/python experiments/run.py --config=a.py:b "
+                     "--config.model.source=a\\ b --config.mesh.fsdp=0 --config.distributed.coordinator=auto ]"]
     ended, calls = machine.run("tpu_pod.sh", "pod-1", "--dry-run", *given)
     assert (ended.returncode, calls) == (0, [])
     assert ended.stdout.startswith("gcloud compute tpus tpu-vm ssh pod-1 --zone=us-central2-b --worker=all --command=")
@@ -233,11 +233,13 @@ def test_a_pod_of_this_machines_processes(tmp_path):
     ended, calls = machine.run("tpu_pod.sh", "--local=3", "--", "--config.rl.steps=3", **environment)
     assert ended.returncode == 75, ended.stderr
     assert sorted(calls) == [
-        f"run in {machine.elsewhere}: [{machine.project}/experiments/run.py] [--config.mesh.fsdp=0] "
-        f"[--config.rl.steps=3] [--config.distributed.coordinator=127.0.0.1:4567] [--config.distributed.processes=3] "
+        f"run in {machine.elsewhere}: [{machine.project}/experiments/run.py] [--config.rl.steps=3] "
+        "[--config.mesh.fsdp=0] [--config.distributed.coordinator=127.0.0.1:4567] [--config.distributed.processes=3] "
         f"[--config.distributed.process={number}]" for number in range(3)]
-    ended, calls = machine.run("tpu_pod.sh", "--local", "2", "--devices=4", "--dry-run", **environment)
+    ended, calls = machine.run("tpu_pod.sh", "--local", "2", "--devices=4", "--dry-run", "--", "--config.mesh.data=8",
+                               **environment)
     assert (ended.returncode, calls, len(ended.stdout.splitlines())) == (0, [], 2)
+    assert "fsdp" not in ended.stdout  # the mesh is the caller's
     assert ended.stdout.startswith("env JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=4 ")
 
 

@@ -26,7 +26,7 @@ MOST_DISAGREEMENT = 0.01
 def train(lab: Lab, path: Path, stops: Stops) -> RunFolder:
     """One algorithm from the base, with the base's evaluation in the same folder, `path`."""
     folder = _described(lab, path)
-    parameters = base(lab)
+    parameters = base(lab, stops)
     _record(lab, folder, parameters, 0)
     _run_algorithm(lab, folder, parameters, stops)
     return folder
@@ -34,7 +34,7 @@ def train(lab: Lab, path: Path, stops: Stops) -> RunFolder:
 
 def compare(lab: Lab, parent: Path, stops: Stops) -> list[RunFolder]:
     """Several algorithms from one base, a folder each below `parent`; the base's evaluation has a folder too."""
-    experiment, parameters, folders = lab.experiment, base(lab), []
+    experiment, parameters, folders = lab.experiment, base(lab, stops), []
     for name in experiment.compare:
         alone = dataclasses.replace(lab, experiment=dataclasses.replace(
             experiment, algorithm=name, mode="train", compare=()))

@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from rl_reasoning.config import Checkpoint
-from rl_reasoning.data import Stream
 from rl_reasoning.edge import ConfigError
 from rl_reasoning.loop import fingerprints, state
-from rl_reasoning.loop.state import LoopState
+from rl_reasoning.loop.state import LoopState, Position
 from rl_reasoning.loop.watch import TrainingFailed
 from rl_reasoning.parallel.exchange import from_first, texts
 from rl_reasoning.parallel.hosts import ALONE, Alone, Hosts
@@ -30,7 +31,7 @@ class Keeper:
         with Keeper(folder, settings, prints, stream) as keeper:
             current = keeper.resume(begun, changed=False)
             ...
-            keeper.after_step(current, metrics, last=False)
+            keeper.after_step(current, reward, last=False)
 
     Arrays are copied before a save begins, so training goes on while they are written; one save is under way at a
     time. A save that fails leaves those before it as they are, is said, and is tried again at the next one.
@@ -41,12 +42,13 @@ class Keeper:
       prints: what the run is made of (`loop.fingerprints`).
       stream: of the run's problems; its state is kept too.
       hosts: the processes that hold the state.
+      phase: what the run's metrics call this part of it.
     """
 
-    def __init__(self, folder: RunFolder, settings: Checkpoint, prints: Mapping[str, Any], stream: Stream,
-                 hosts: Hosts | Alone = ALONE):
+    def __init__(self, folder: RunFolder, settings: Checkpoint, prints: Mapping[str, Any], stream: Position,
+                 hosts: Hosts | Alone = ALONE, phase: str = "rl"):
         self._folder, self._settings, self._prints, self._stream = folder, settings, prints, stream
-        self._hosts = hosts
+        self._hosts, self._phase = hosts, phase
         self._writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._under_way: concurrent.futures.Future | None = None
         self._failed, self._saved = 0, 0
@@ -61,11 +63,6 @@ class Keeper:
     def __exit__(self, *_: object) -> None:
         self._writer.shutdown()
 
-    @property
-    def saved(self) -> int:
-        """The newest step that is known to be whole on disk; 0 before any."""
-        return self._saved
-
     def resume(self, begun: LoopState, *, changed: bool) -> LoopState:
         """The state to go on from: that of the newest checkpoint that verifies, or `begun` where there is none.
 
@@ -79,7 +76,7 @@ class Keeper:
         found = self._newest(begun, changed) if self._hosts.is_first else None
         said = json.loads(texts(self._hosts, json.dumps(found and found[0]), "checkpoint found")[0])
         if said is None:
-            self._folder.rewind("rl", 0)
+            self._folder.rewind(self._phase, 0)
             return begun
         kept = from_first(self._hosts, found and found[1], state.arrays(begun))
         try:
@@ -89,7 +86,7 @@ class Keeper:
         if said["devices"] != state.devices(begun):
             say(f"saved on {said['devices']} device(s), goes on with {state.devices(begun)}: the problems stay "
                 "the same, and sums may differ in their last digits")
-        self._folder.rewind("rl", current.step)
+        self._folder.rewind(self._phase, current.step)
         self._saved = current.step
         return current
 
@@ -112,8 +109,10 @@ class Keeper:
                               "--config.resume=never begins a new run")
         return None
 
-    def after_step(self, current: LoopState, metrics: Mapping[str, float], *, last: bool) -> dict[str, float]:
+    def after_step(self, current: LoopState, reward: float, *, last: bool) -> dict[str, float]:
         """Saves when it is time, and waits for the save of the last step; returns what to log of earlier saves.
+
+        Args: reward: of the step; the save with the highest mean since the one before stays.
 
         Raises:
           TrainingFailed: too many saves in a row have failed, or the state is not finite.
@@ -121,7 +120,7 @@ class Keeper:
         """
         if os.stat(self._folder.path).st_ino != self._place:  # libraries make the folders that they miss
             raise FileNotFoundError(f"{self._folder.path} is not the folder any more that this run began to write to")
-        self._rewards.append(metrics["reward/mean"])
+        self._rewards.append(reward)
         if last or current.step % self._settings.every == 0:
             timings = self._finish()
             self.save(current)
@@ -148,6 +147,13 @@ class Keeper:
         self._finish()
         if self._hosts.told(lambda: current.step > self._saved, "last save", current.step):
             self.save(current, wait=True)
+
+    def save_if_intact(self, current: LoopState) -> None:
+        """Saves the state, from any thread, unless an update is using it up."""
+        if any(leaf.is_deleted() for leaf in jax.tree.leaves(current.train.parameters)):
+            say(f"an update is under way: the checkpoint of step {self._saved} is the last")
+        else:
+            self.save_last(current)
 
     def go_back(self, before: int) -> int:
         """Removes the checkpoints of step `before` and later ones; returns the newest step that is left, or 0."""
@@ -233,5 +239,7 @@ def _remove(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
+    if not path.exists():  # nothing was worth a line so far
+        return
     with path.open("rb") as file:
         os.fsync(file.fileno())

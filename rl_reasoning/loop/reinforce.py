@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 
@@ -100,7 +99,7 @@ def reinforce(trainer: Trainer, parameters: Parameters, writer: MetricWriter, ke
                                                                   changed=experiment.resume_changed))
     if run.state.step > experiment.rl.steps:
         raise ConfigError(f"config.rl.steps = {experiment.rl.steps}: the run has {run.state.step} behind it already")
-    stops.last_resort = run.save_if_intact
+    stops.last_resort = lambda: keeper.save_if_intact(run.state)
     try:
         with Progress(experiment.rl.steps, experiment.algorithm) as progress:
             if run.state.step:
@@ -143,7 +142,7 @@ class _Run:
             self.state = state._replace(streaks=streaks)
             self._compare_replicas(step)
             if not streaks.get("skipped"):  # what comes out of such steps is not what to go back to
-                timings |= self.keeper.after_step(self.state, metrics, last=step == settings.rl.steps)
+                timings |= self.keeper.after_step(self.state, metrics["reward/mean"], last=step == settings.rl.steps)
             self.writer.timings(step, "rl", timings)
 
     def _compare_replicas(self, step: int) -> None:
@@ -151,13 +150,6 @@ class _Run:
         every, lab = self.trainer.lab.experiment.distributed.replicas_every, self.trainer.lab
         if lab.layout and every and step % every == 0:
             lab.hosts.same(self.state.train.parameters, step)
-
-    def save_if_intact(self) -> None:
-        """Saves the state, from any thread, unless an update is using it up."""
-        if any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state.train.parameters)):
-            say(f"an update is under way: the checkpoint of step {self.keeper.saved} is the last")
-        else:
-            self.keeper.save_last(self.state)
 
     def _gone_back(self, error: Diverged, step: int, collected: Collected) -> TrainingFailed:
         """The failure with all that helps: the step's answers are written, and what was saved since is removed."""
