@@ -15,7 +15,7 @@ from rl_reasoning.allocation import Gvm, Plan, Replay
 from rl_reasoning.losses import SurrogateInputs, Terms
 from rl_reasoning.losses.objective import Objective
 from rl_reasoning.losses.parts import Critic, Kl, Mismatch, TokenFilter
-from rl_reasoning.losses.surrogate import require
+from rl_reasoning.require import require
 
 
 @dataclasses.dataclass(frozen=True)

@@ -129,6 +129,6 @@ def _save(tensors: dict[str, np.ndarray], path: Path) -> None:
     try:
         from safetensors.numpy import save_file
     except ImportError as error:
-        raise ImportError("export needs the safetensors package: pip install rl_reasoning[lm]") from error
+        raise ImportError("export needs the safetensors package: pip install -e '.[lm]'") from error
     save_file(tensors, path, metadata={"format": "pt"})
     path.chmod(0o644)  # the package leaves it to its owner alone

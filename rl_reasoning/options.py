@@ -38,12 +38,23 @@ def resolve(name: str, overrides: Mapping[str, Any]) -> Algorithm:
     known = options(algorithm)
     for option, value in overrides.items():
         if option not in known:
-            raise ValueError(f"objective.{option}={value!r}: {name} has no such option; did you mean "
-                             f"{_nearest(option, known)}? It takes {', '.join(sorted(known))}")
+            raise ValueError(f"objective.{option}={value!r}: {_why_not(name, algorithm, option, known)}. It takes "
+                             f"{', '.join(sorted(known))}")
     given = {option: _coerce(name, option, known[option], value) for option, value in overrides.items()}
     algorithm = _changed(algorithm, given)
     _try(algorithm)
     return algorithm
+
+
+def _why_not(name: str, algorithm: Algorithm, option: str, known: Mapping[str, Any]) -> str:
+    """Why an entry does not have an option; refilling and GVM are two plans, and an algorithm has one."""
+    other, words = ((Plan, "shares its answers out by GVM, and does not refill with more problems; choose an algorithm "
+                     "that gives every problem as many, such as grpo") if isinstance(algorithm.plan, Gvm) else
+                    (Gvm, "gives every problem as many answers; choose one that shares them out by GVM, such as "
+                     "gvm_grpo"))
+    if option.removeprefix("plan_") in {field.name for field in dataclasses.fields(other)} and option[:5] == "plan_":
+        return f"{name} {words}"
+    return f"{name} has no such option; did you mean {_nearest(option, known)}?"
 
 
 CODE_REWARDS = {"binary": "binary", "rate": "unit", "klear": "any"}  # what `task.code.reward` may give

@@ -30,6 +30,8 @@ def broken_rules(experiment: Experiment) -> Broken:
     if experiment.resume_changed and (experiment.mode == "compare" or experiment.resume == "never"):
         yield ("resume_changed", True, f"needs one run to go on with, and there is none with mode = "
                f"{experiment.mode!r} and resume = {experiment.resume!r}")
+    if experiment.engine and not re.fullmatch(FUNCTION_NAME, experiment.engine):
+        yield "engine", experiment.engine, "must be module:function, such as my_engine:make"
     if repeated:
         yield "compare", experiment.compare, "names an algorithm twice; each may come once"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment.name):

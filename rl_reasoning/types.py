@@ -83,6 +83,7 @@ class Verdict:
 
     @property
     def scorable(self) -> bool:
+        """Whether the verdict says anything of the answer."""
         return self.outcome not in (Outcome.TIMEOUT, Outcome.CRASH)
 
 

@@ -1,7 +1,7 @@
 """Steps and generated tokens that methods need to reach one Pass@1: GVM, and refilling, against answers shared alike.
 
     python scripts/allocation_proof.py --out=proof                    # countdown, five seeds: hours on two cores
-    python scripts/allocation_proof.py --out=proof --tasks countdown gym
+    python scripts/allocation_proof.py --out=proof --tasks gym        # reasoning-gym's sums, a smaller policy: minutes
     python scripts/allocation_proof.py --out=quick --quick            # toy size, two seeds: minutes, no evidence
 
 All methods of a seed start from one base and are evaluated on the same problems. The target is a fixed gain of Pass@1
@@ -56,8 +56,7 @@ class Setting(NamedTuple):
 TASKS = {
     "countdown": Setting("countdown", 0.06, {
         "rl": {"steps": 70}, "evaluation": {"problems": 128, "samples": 64, "every": 5}}),
-    "gym": Setting("gym", 0.05, {
-        "rl": {"steps": 30, "prompts": 16, "samples": 8}, "evaluation": {"problems": 64, "samples": 16, "every": 3}}),
+    "gym": Setting("gym:scratch", 0.1, {"evaluation": {"every": 4}}),
 }
 QUICK = Setting("countdown:smoke", 0.02, {
     "rl": {"steps": 24, "prompts": 16, "samples": 8, "optimizer": Optimizer(learning_rate=5e-4, warmup=0)},

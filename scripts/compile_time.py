@@ -77,14 +77,15 @@ def train_step(config: DecoderConfig, remat: str) -> tuple[Any, ...]:
 
 
 def sampling(config: DecoderConfig) -> tuple[Any, ...]:
-    def run(parameters, ids, lengths, waiting, key, rules):
+    def run(parameters, ids, lengths, waiting, uniforms, rules):
         weights = unstack_layers(config, parameters)
-        slots = fill(prefill(config, weights, ids, lengths, waiting, key, rules), rules, tokens=LENGTH // 2)
-        return decode(config, weights, slots, rules, jnp.int32(LENGTH))._replace(keys=None)
+        slots = fill(prefill(config, weights, ids, lengths, waiting, rules), uniforms, rules)
+        return decode(config, weights, slots, rules, jnp.int32(LENGTH))
 
     rows, rules = jnp.arange(ROWS), make_rules(Sampling(max_tokens=LENGTH // 2), config.vocabulary, 1)
-    waiting = Waiting(rows, rows.astype(jnp.uint32), rows, rows, jnp.int32(ROWS))
-    return run, shapes(config), jnp.zeros((ROWS, LENGTH // 2), jnp.int32), rows, waiting, jax.random.key(0), rules
+    uniforms = jnp.zeros((ROWS, LENGTH // 2))
+    waiting = Waiting(rows, uniforms[:, 0], rows, jnp.int32(ROWS))
+    return run, shapes(config), jnp.zeros((ROWS, LENGTH // 2), jnp.int32), rows, waiting, uniforms, rules
 
 
 def batch() -> Any:

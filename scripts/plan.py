@@ -19,6 +19,7 @@ import sys
 
 from rl_reasoning import edge
 from rl_reasoning.config import Experiment, Mesh
+from rl_reasoning.models.published import SIZES
 
 CONFIG = str(pathlib.Path(__file__).parents[1] / "experiments" / "configs" / "countdown.py")
 # Nothing is run, so nothing is asked of a TPU's neighbours; the host's own work is on the CPU. With the names of a host
@@ -49,14 +50,14 @@ def main(argv: list[str]) -> int:
 
 def run(options: argparse.Namespace, experiment: Experiment) -> int:
     """Imports jax only now: a typo costs a second."""
-    from rl_reasoning.plan import planner, slices, words
-    from rl_reasoning.plan.chips import chip_of
-
     if options.model == "list":
-        print("\n".join(slices.known_models()))
+        print("\n".join(sorted(SIZES)))
         return 0
     if not options.topology:
         raise ValueError("--topology is missing: give kind and shape of the slice, as in v5e:4x4 or v5p:2x2x4")
+    from rl_reasoning.plan import planner, slices, words
+    from rl_reasoning.plan.chips import chip_of
+
     chip, devices = chip_of(options.topology), slices.devices(options.topology)
     sizes = slices.sizes(experiment, options.model, options.prompt_tokens)
     mesh, slots = experiment.mesh, options.slots or experiment.rl.slots

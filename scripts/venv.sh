@@ -68,6 +68,6 @@ prepare_venv() {
     fi
     say "installing rl_reasoning$1 into .venv; the first time takes a few minutes"
     "$python_inside" -m pip install --quiet --disable-pip-version-check --editable "$root$1" ||
-        fail "the installation failed; the lines above say why"
+        fail "the installation failed; the lines above say why; a proxy is named by HTTPS_PROXY"
     fingerprint "$1" >"$stamp"
 }

@@ -2,14 +2,23 @@
 
 import dataclasses
 import importlib.util
+import os
 import pathlib
 import re
+import shlex
+import subprocess
+import sys
 import textwrap
 
 import pytest
 
-from rl_reasoning import edge
-from rl_reasoning.loop.setup import build
+from rl_reasoning import edge, options
+from rl_reasoning.config import Countdown as CountdownSettings
+from rl_reasoning.config import Verifier
+from rl_reasoning.loop.setup import build, make_verifier
+from rl_reasoning.models.published import sizes_of
+from rl_reasoning.plan.chips import chip_of
+from rl_reasoning.tasks.countdown import Countdown
 from tests.models import gguf_fixture
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -50,10 +59,72 @@ def test_settings_that_are_named_exist(page):
     assert not [name for name in named if not name.startswith(groups) and f"config.{name}" not in known]
 
 
-def test_the_readme_shows_problems_of_your_own_in_ten_lines_and_they_work(tmp_path, monkeypatch):
-    section = (ROOT / "README.md").read_text().split("## Your own problems")[1].split("\n## ")[0]
-    code = textwrap.dedent(re.search(r"    # my_task\.py\n(?:(?:    .*)?\n)+?(?=    python)", section)[0])
+def commands(script):
+    """The arguments of a script in every command of the pages, placeholders included."""
+    for page in PAGES:
+        for line in re.findall(rf"^    (?:\S.*)?{script}((?:.*\\\n)*.*)$", page.read_text("utf-8"), re.MULTILINE):
+            if "..." not in line:
+                yield shlex.split(line.replace("\\\n", " "), comments=True)
+
+
+RUNS = [command for script in (r"scripts/quickstart\.sh", r"experiments/run\.py") for command in commands(script)]
+
+
+@pytest.mark.parametrize("command", RUNS, ids=" ".join)
+def test_commands_that_run_something_are_accepted_with_their_algorithms_options(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    if any(":runs/" in part for part in command):
+        with pytest.raises(edge.ConfigError, match="no run folder"):
+            edge.read_command(["run.py", *command], "")
+        return
+    experiment = edge.read_command(["run.py", *command], "experiments/configs/countdown.py")
+    options.check(experiment.algorithm, options.resolve(experiment.algorithm, experiment.objective), experiment)
+
+
+def test_commands_that_plan_know_their_slice_and_sizes(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = list(commands(r"scripts/plan\.py"))
+    assert len(found) >= 2
+    for command in found:
+        own = dict(part[2:].split("=", 1) for part in command if not part.startswith("--config"))
+        experiment = edge.read_command(["plan.py", *(part for part in command if part.startswith("--config"))],
+                                       "experiments/configs/countdown.py")
+        assert chip_of(own["topology"])
+        assert sizes_of(own.get("model") or experiment.model.source)
+        assert set(own) <= {"topology", "model", "prompt-tokens"}
+
+
+def readme_code(section, name):
+    """The file that a section of the README shows: at most ten lines."""
+    text = (ROOT / "README.md").read_text("utf-8").split(f"## {section}\n")[1].split("\n## ")[0]
+    code = textwrap.dedent(re.search(rf"    # {name}\.py\n(?:(?:    .*)?\n)+?(?=    \S*python)", text)[0])
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
+    return text, code
+
+
+def test_the_readme_shows_a_verifier_of_your_own_and_it_works(tmp_path, monkeypatch):
+    _, code = readme_code("Your own verifier", "my_reward")
+    (tmp_path / "my_reward.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    task, settings = Countdown(CountdownSettings()), Verifier(function="my_reward:score", workers=1)
+    problem = task.train_problems()[0]
+    with make_verifier(task, settings) as pool:
+        found = pool.verify_all([(problem, f"it is {problem.answer}"), (problem, "7000"), (problem, "")])
+    assert [verdict.reward for verdict in found] == [1.0, pytest.approx(0.1), 0.0]
+
+
+@pytest.mark.slow
+def test_the_profile_of_a_run_is_written_as_the_tpu_guide_says(tmp_path):
+    text = (ROOT / "docs" / "tpu.md").read_text("utf-8")
+    program = textwrap.dedent(re.search(r"<<'PROFILE'\n(.*?)    PROFILE\n", text, re.DOTALL)[1])
+    subprocess.run([sys.executable, "-"], input=program.replace("runs/", f"{tmp_path}/"), cwd=ROOT, text=True,
+                   check=True, timeout=600, env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)})
+    assert list((tmp_path / "trace").rglob("*.xplane.pb"))
+    assert list((tmp_path / "profiled").rglob("report.html"))
+
+
+def test_the_readme_shows_problems_of_your_own_in_ten_lines_and_they_work(tmp_path, monkeypatch):
+    section, code = readme_code("Your own problems", "my_task")
     command = re.search(r"python (experiments/run\.py .*)", section, re.DOTALL)[1].replace("\\\n", " ").split()
     (tmp_path / "my_task.py").write_text(code)
     monkeypatch.chdir(tmp_path)

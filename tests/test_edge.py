@@ -243,3 +243,8 @@ class TestCommand:
     def test_a_broken_file_is_reported_with_overrides_too(self, config_file, body):
         with pytest.raises(edge.ConfigError, match=r"disk gone|config = None|NoneType"):
             edge.read_command(["run.py", "--config.rl.steps=3"], config_file(body))
+
+
+def test_a_run_folder_that_is_not_there_is_named_as_one():
+    with pytest.raises(edge.ConfigError, match=r"runs/nothing is no run folder"):
+        edge.read_command(["run.py", "--config=experiments/configs/evaluate.py:runs/nothing"], "")

@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # A module or folder imports from floors below its own, or from its own floor as long as there is no circle.
 FLOORS = {
-    "types": 0, "arrays": 0, "config": 0, "keys": 0, "gguf_file": 0, "json_file": 0,
+    "types": 0, "arrays": 0, "require": 0, "config": 0, "keys": 0, "gguf_file": 0, "json_file": 0,
     "losses": 1, "advantages": 1, "allocation": 1, "optim": 1, "tokenizers": 1, "rules": 1,
     "models": 2, "parallel": 2, "tasks": 2,
     "sampling": 3, "data": 3,
@@ -143,6 +143,22 @@ def test_functions_fit_on_a_screen(path):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
             and (size := node.end_lineno - node.lineno + 1) > 80]
     assert not long
+
+
+def public(node):
+    """Public classes and functions of a module and of its public classes; not what a function has inside."""
+    for inner in ast.iter_child_nodes(node):
+        if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not inner.name.startswith("_"):
+            yield inner
+            yield from public(inner) if isinstance(inner, ast.ClassDef) else ()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_public_name_is_documented(path):
+    tree = parse(path)
+    bare = [f"{node.lineno}: {node.name}" for node in public(tree) if not ast.get_docstring(node)]
+    assert not bare
+    assert ast.get_docstring(tree)
 
 
 @pytest.mark.parametrize("modules", [

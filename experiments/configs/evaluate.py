@@ -32,6 +32,9 @@ def get_config(preset: str = "") -> ConfigDict:
     settings = pathlib.Path(preset) / "config.json"
     if preset and settings.is_file():
         return of_run(preset, json.loads(settings.read_text("utf-8"))["config"])
+    if preset != pathlib.Path(preset).name:
+        raise edge.ConfigError(f"{preset} is no run folder: {settings} is not there; runs are below workdir, which is "
+                               "runs/ unless told otherwise")
     config = edge.to_config_dict(Experiment())
     config.name = "maths"
     config.mode = "evaluate"

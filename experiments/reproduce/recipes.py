@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -73,16 +73,29 @@ def make_quick(config: ConfigDict) -> None:
 
 def command_line(arguments: Sequence[str], doc: str, study: Study) -> int:
     """Runs a study as its script's options say; the value is the exit code."""
+    chosen = options(arguments, doc, study.seeds, TASKS)
+    out = chosen.workdir / (f"{study.name}-{chosen.task}" + ("-quick" if chosen.quick else ""))
+    shared = dataclasses.replace(recipe(chosen.task, chosen.quick), workdir=str(out))
+    return finish(lambda: run_study(study, shared, chosen.seeds))
+
+
+def options(arguments: Sequence[str], doc: str, seeds: int, tasks: Sequence[str]) -> argparse.Namespace:
+    """task (where there are any), quick, seeds and workdir. Args: doc: the script's. seeds: how many by default."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", choices=TASKS, default=TASKS[0])
+    if tasks:
+        parser.add_argument("--task", choices=tasks, default=tasks[0])
     parser.add_argument("--quick", action="store_true", help="every stage at toy size, with two seeds")
-    parser.add_argument("--seeds", type=int, default=0, help=f"how many; {study.seeds}, or 2 with --quick")
+    parser.add_argument("--seeds", type=int, default=0, help=f"how many; {seeds}, or 2 with --quick")
     parser.add_argument("--workdir", type=Path, default=Path("runs"), help="default %(default)s")
-    options = parser.parse_args(arguments)
-    out = options.workdir / (f"{study.name}-{options.task}" + ("-quick" if options.quick else ""))
-    shared = dataclasses.replace(recipe(options.task, options.quick), workdir=str(out))
+    chosen = parser.parse_args(arguments)
+    chosen.seeds = chosen.seeds or (2 if chosen.quick else seeds)
+    return chosen
+
+
+def finish(run: Callable[[], str]) -> int:
+    """Runs, and prints what comes of it; the value is the exit code."""
     try:
-        print(run_study(study, shared, options.seeds or (2 if options.quick else study.seeds)))
+        print(run())
     except StudyStopped as stop:
         print(stop, file=sys.stderr)
         return stop.code

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_reasoning.arrays import Array
+from rl_reasoning.require import require, require_choice
 
 
 class AdvantageInputs(NamedTuple):
@@ -53,17 +54,6 @@ class Advantages(NamedTuple):
     values: jax.Array
     weights: jax.Array
     returns: jax.Array | None = None
-
-
-def require(ok: bool, name: str, value: object, allowed: str, fix: str) -> None:
-    """Raises ValueError that names an option, its value, what is allowed and what to do."""
-    if not ok:
-        raise ValueError(f"{name} is {value!r}; allowed: {allowed}. {fix}")
-
-
-def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raises ValueError unless `value` is one of `choices`."""
-    require(value in choices, name, value, ", ".join(choices), "Give one of these names.")
 
 
 def require_field(name: str, value: Array | None, estimator: str) -> Array:

@@ -9,8 +9,9 @@ import math
 import jax
 import jax.numpy as jnp
 
-from rl_reasoning.advantages.estimates import AdvantageInputs, Advantages, require, require_choice, require_field
+from rl_reasoning.advantages.estimates import AdvantageInputs, Advantages, require_field
 from rl_reasoning.advantages.groups import Grouped, group_max, group_sum, grouped, relative
+from rl_reasoning.require import require, require_choice
 
 
 def group_std(g: Grouped, *, ddof: int) -> jax.Array:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_reasoning.advantages.estimates import AdvantageInputs, Advantages, valid_rewards, valid_rows
-from rl_reasoning.arrays import Array
+from rl_reasoning.arrays import dense_ids
 
 
 class Grouped(NamedTuple):
@@ -27,11 +27,6 @@ class Grouped(NamedTuple):
     def comparable(self) -> jax.Array:
         """[N] bool: valid, with at least one other valid row to compare with."""
         return self.valid & (self.size >= 2)
-
-
-def dense_ids(groups: Array) -> jax.Array:
-    """[N] ids of any values -> [N] ids in 0..N-1, equal where the inputs are equal: first places once sorted."""
-    return jnp.searchsorted(jnp.sort(groups), groups)
 
 
 def group_sum(values: jax.Array, ids: jax.Array) -> jax.Array:

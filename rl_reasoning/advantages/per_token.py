@@ -3,15 +3,9 @@
 import jax
 import jax.numpy as jnp
 
-from rl_reasoning.advantages.estimates import (
-    AdvantageInputs,
-    Advantages,
-    require,
-    require_field,
-    valid_rewards,
-    valid_rows,
-)
+from rl_reasoning.advantages.estimates import AdvantageInputs, Advantages, require_field, valid_rewards, valid_rows
 from rl_reasoning.advantages.groups import grouped
+from rl_reasoning.require import require
 
 
 def require_unit(name: str, value: float) -> None:

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rl_reasoning.advantages.estimates import require, require_choice
 from rl_reasoning.arrays import Array
+from rl_reasoning.require import require, require_choice
 
 
 @dataclasses.dataclass(frozen=True)

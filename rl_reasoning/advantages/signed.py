@@ -8,7 +8,8 @@ import math
 
 import jax.numpy as jnp
 
-from rl_reasoning.advantages.estimates import AdvantageInputs, Advantages, dropping, require, valid_rows
+from rl_reasoning.advantages.estimates import AdvantageInputs, Advantages, dropping, valid_rows
+from rl_reasoning.require import require
 
 RIGHT_ABOVE = 0.5
 

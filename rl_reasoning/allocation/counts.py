@@ -5,7 +5,7 @@ import heapq
 
 import numpy as np
 
-from rl_reasoning.advantages.estimates import require, require_choice
+from rl_reasoning.require import require, require_choice
 
 ROUNDINGS = ("remainder", "optimal")
 SMALLEST = 1e-150  # of the largest weight: keeps quotients and squares finite

@@ -9,7 +9,7 @@ All arrays are [P] float64 on the host.
 
 import numpy as np
 
-from rl_reasoning.advantages.estimates import require
+from rl_reasoning.require import require
 
 
 def sampling_weights(norms: np.ndarray, rates: np.ndarray, *, alpha: float = 1e-3, beta: float = 2.0) -> np.ndarray:

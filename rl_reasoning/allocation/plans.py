@@ -7,9 +7,9 @@ import dataclasses
 
 import numpy as np
 
-from rl_reasoning.advantages.estimates import require, require_choice
 from rl_reasoning.allocation.counts import ROUNDINGS, apportion
 from rl_reasoning.allocation.gvm import answer_weights, sampling_weights
+from rl_reasoning.require import require, require_choice
 
 GRADIENTS = ("head", "full", "equal")
 WEIGHTS = ("none", "counts", "rates")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rl_reasoning.advantages.estimates import require, require_choice
+from rl_reasoning.require import require, require_choice
 
 MOST_PROBLEMS = 4096  # rarely solved ones whose right answers are kept; the oldest go first
 
@@ -74,6 +74,7 @@ class Replay:
 
     @property
     def on(self) -> bool:
+        """Whether anything is replayed."""
         return self.groups > 0 or self.positives > 0
 
 

@@ -28,6 +28,7 @@ def make_head_norms(config: DecoderConfig, temperature: float) -> Norms:
     """
     @jax.jit
     def run(trained: Parameters, frozen: Parameters, batch: TrainBatch) -> jax.Array:
+        """Norms by the output layer alone."""
         policy = whole({"policy": trained}, frozen)["policy"]
 
         def part(each: TrainBatch) -> jax.Array:
@@ -48,6 +49,7 @@ def make_full_norms(config: DecoderConfig, temperature: float) -> Norms:
     """
     @jax.jit
     def run(trained: Parameters, frozen: Parameters, batch: TrainBatch) -> jax.Array:
+        """Norms of whole gradients."""
         def part(each: TrainBatch) -> jax.Array:
             def answer(moved: Parameters) -> jax.Array:
                 logp = score(config, whole({"policy": moved}, frozen), each, temperature, memory=Memory()).logp
@@ -115,6 +117,7 @@ def make_spread(config: DecoderConfig, temperature: float) -> Callable[[Paramete
         return jax.lax.map(part, batch)
 
     def run(policy: Parameters, batch: TrainBatch) -> Spread:
+        """Counts and variances, on the host."""
         alone, together = fetch(squares(policy, batch))
         counts, sums = np.zeros_like(together), np.zeros_like(together)
         place = (np.arange(len(batch.groups))[:, None], batch.groups)

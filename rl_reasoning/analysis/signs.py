@@ -68,6 +68,47 @@ def sampled_noise(gradients: np.ndarray, weights: np.ndarray) -> Noise:
     return Noise(np.square(terms.mean(axis=0)).sum() - variance / len(terms), variance)
 
 
+class Pair(NamedTuple):
+    """Two estimators of one direction, from rollouts that both read again and again.
+
+    signal: squared norm of the mean of both expectations. variances: [2] traces of the estimators' covariances.
+    cosine: between the two expectations. All are free of the bias that noise gives plain means, so that a signal that
+    drowns in it may come out below 0; the cosine is NaN then, and may leave -1 to 1 by chance.
+    """
+
+    signal: float
+    variances: np.ndarray
+    cosine: float
+
+    @property
+    def noise(self) -> np.ndarray:
+        """[2]: variance over squared signal; NaN where the signal is not above 0."""
+        return self.variances / self.signal if self.signal > 0 else np.full(2, np.nan)
+
+
+def paired_noise(first: np.ndarray, second: np.ndarray) -> Pair:
+    """What repeated draws of two estimators say. first, second: [R, D]; row r of both is of the r-th rollout.
+
+    Expectations are multiplied across different rollouts alone, where noise averages to 0.
+
+    Raises:
+      ValueError: fewer than two rollouts, or different shapes.
+    """
+    count = len(first)
+    if count < 2 or first.shape != second.shape:
+        raise ValueError(f"give both estimators on the same rollouts, at least 2; got {first.shape} and {second.shape}")
+    sums = [rows.sum(axis=0, dtype=np.float64) for rows in (first, second)]
+
+    def product(one: int, other: int) -> tuple[float, float]:
+        """The mean product of rows of different rollouts, and that of the same."""
+        same = float(np.einsum("rd,rd->", *((first, second)[each] for each in (one, other)), dtype=np.float64))
+        return (float(sums[one] @ sums[other]) - same) / (count * (count - 1)), same / count
+
+    (a, same_a), (b, same_b), (ab, _) = product(0, 0), product(1, 1), product(0, 1)
+    cosine = ab / np.sqrt(a * b) if min(a, b) > 0 else np.nan
+    return Pair((a + b + 2 * ab) / 4, np.asarray([same_a - a, same_b - b]), float(cosine))
+
+
 def second_moments(squared_norms: np.ndarray, rewards: np.ndarray) -> dict[str, float]:
     """E[c^2 |grad log pi|^2] of each estimator from the squared norms of answers' scores alone, both [N].
 

@@ -43,6 +43,8 @@ class Experiment:
                         "training, or a table of all algorithms")
     algorithm: str = setting("w_reinforce", doc="an entry of rl_reasoning.algorithms")
     objective: dict[str, Any] = setting({}, doc="changes to the algorithm's own options")
+    engine: str = setting("", doc="module:function (config, tokenizer, layout) -> the Engine that samples; empty is "
+                          "the one here")
     compare: tuple[str, ...] = setting((), doc="the algorithms of mode compare, run one after another")
     seed: int = setting(0, low=0, high=2**31 - 1, doc="everything random derives from it")
     workdir: str = setting("runs", doc="where run folders and the kept base go")

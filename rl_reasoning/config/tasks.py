@@ -103,6 +103,8 @@ class Gym:
     options: dict[str, Any] = setting({}, doc="the generator's own options, as in options.min_terms=2")
     level: int = setting(-1, low=-1, high=1000, doc="level of the generator's curriculum, its highest where it has "
                          "fewer; -1 keeps the generator's defaults; options come on top")
+    instruction: bool = setting(True, doc="the question is followed by a sentence that asks for answer tags; a policy "
+                                "that learned them in its warm start needs none")
     size: int = setting(512, low=1, doc="problems to train on")
     seed: int = setting(0, low=0, high=2**31 - 1, doc="of the problems")
     held_out: float = setting(0.2, low=0.01, high=0.9, doc="share of the problems that the hash holds out")

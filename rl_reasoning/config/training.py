@@ -96,3 +96,5 @@ class Watch:
     gradient_high: float = setting(100.0, low=0.0, doc="optimizer/gradient_norm before clipping; 0 never warns")
     skipped: int = setting(5, low=1, doc="steps in a row without any finite gradient, after which the run goes back to "
                            "the last good checkpoint and ends")
+    uninformative: int = setting(3, low=0, doc="steps in a row in which a plan that refills found no group with "
+                                 "different rewards, after which the run is saved and ends; 0 goes on")

@@ -9,13 +9,13 @@ from typing import Any
 from rl_reasoning.config import Math
 from rl_reasoning.data.layouts import UnusableRow, answers_of, facts_of, question_of
 from rl_reasoning.data.sources import BadRow, read_rows
+from rl_reasoning.tokenizers.chat import BOXED
 from rl_reasoning.types import Message, Problem
 
 MOST_SHOWN = 5
 
 PROMPTS: dict[str, Callable[[str], tuple[Message, ...]]] = {
-    "boxed": lambda question: (Message("user", f"{question}\nPlease reason step by step, and put your final answer "
-                                               r"within \boxed{}."),),
+    "boxed": lambda question: (Message("user", f"{question}\n{BOXED}"),),
     "tags": lambda question: (Message("user", f"{question}\nPlease reason step by step, and put your final answer "
                                               "within <answer></answer>."),),
     "plain": lambda question: (Message("user", question),),

@@ -62,7 +62,7 @@ def _read_parquet(source: str, path: Path) -> Iterator[tuple[int, dict[str, Any]
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise ImportError("parquet files need pyarrow: pip install rl_reasoning[lm]") from error
+        raise ImportError("parquet files need pyarrow: pip install -e '.[lm]'") from error
     try:
         table = parquet.read_table(path)
     except arrow.ArrowException as error:
@@ -108,7 +108,7 @@ def _from_hub(source: str) -> Path:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise ImportError("hf: sources need huggingface_hub: pip install rl_reasoning[lm]") from error
+        raise ImportError("hf: sources need huggingface_hub: pip install -e '.[lm]'") from error
     try:
         return Path(huggingface_hub.hf_hub_download(f"{owner}/{name}", file, repo_type="dataset"))
     except (OSError, ValueError) as error:  # no network, no such data set, no such file

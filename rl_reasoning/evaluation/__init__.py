@@ -1,0 +1,1 @@
+"""Pass@k and what goes with it, of any policy on any problems, and the claims that studies test."""

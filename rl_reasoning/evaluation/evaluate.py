@@ -26,6 +26,7 @@ class Part(NamedTuple):
 
     @property
     def answers(self) -> int:
+        """How many."""
         return self.count * len(self.samples)
 
 

@@ -15,6 +15,8 @@ MISS = 0.05
 
 
 class Verdict(enum.StrEnum):
+    """What the seeds say of an effect or a claim."""
+
     HOLDS = "holds"
     FAILS = "does not hold"
     UNDECIDED = "undecided"
@@ -44,6 +46,7 @@ class Effect:
 
     @property
     def verdict(self) -> Verdict:
+        """UNDECIDED while the interval leaves both open, or is not finite."""
         if not np.isfinite([self.low, self.high]).all():
             return Verdict.UNDECIDED
         holds = self.low > 0 if self.kind is Kind.ABOVE else self.low >= -self.margin
@@ -61,6 +64,7 @@ class Claim:
 
     @property
     def verdict(self) -> Verdict:
+        """Of all its effects together."""
         found = {effect.verdict for effect in self.effects}
         if Verdict.FAILS in found:
             return Verdict.FAILS
@@ -74,15 +78,19 @@ def claim(number: str, sentence: str, effects: Mapping[str, tuple[Kind, np.ndarr
       effects: {name: (kind, [B + 1] values whose first is that of the data as it is, margin)}. A value may be NaN where
         a resample has none; an effect with more than one NaN in twenty is undecided.
     """
-    tail = 50 * MISS / len(effects)
-    built = []
-    for name, (kind, values, margin) in effects.items():
-        drawn = values[1:]
-        known = drawn[np.isfinite(drawn)]
-        enough = len(known) >= 0.95 * len(drawn) and len(known) > 0
-        low, high = np.percentile(known, [tail, 100 - tail]) if enough else (np.nan, np.nan)
-        built.append(Effect(name, kind, float(values[0]), float(low), float(high), margin))
+    built = [Effect(name, kind, float(values[0]), *interval(values, len(effects)), margin)
+             for name, (kind, values, margin) in effects.items()]
     return Claim(number, sentence, tuple(built))
+
+
+def interval(values: np.ndarray, effects: int = 1) -> tuple[float, float]:
+    """Of resampled values [B + 1] (see `claim`), as wide as one of so many effects needs; NaN where it is undecided."""
+    tail, drawn = 50 * MISS / effects, values[1:]
+    known = drawn[np.isfinite(drawn)]
+    if len(known) == 0 or len(known) < 0.95 * len(drawn):
+        return float("nan"), float("nan")
+    low, high = np.percentile(known, [tail, 100 - tail])
+    return float(low), float(high)
 
 
 def verdict_rows(claims: Sequence[Claim], scale: float = 100.0) -> list[list[str]]:
@@ -90,7 +98,8 @@ def verdict_rows(claims: Sequence[Claim], scale: float = 100.0) -> list[list[str
     rows = [["claim", "effect", "mean [interval]", "effect's verdict", "verdict"]]
     for each in claims:
         for place, effect in enumerate(each.effects):
-            numbers = f"{scale * effect.mean:+.2f} [{scale * effect.low:+.2f}, {scale * effect.high:+.2f}]"
+            numbers = f"{scale * effect.mean:+.2f} [{scale * effect.low:+.2f}, {scale * effect.high:+.2f}]" \
+                if np.isfinite([effect.low, effect.high]).all() else "-"
             rows.append([f"({each.number}) {each.sentence}" if place == 0 else "", effect.name, numbers,
                          f"{effect.kind}: {effect.verdict}", each.verdict if place == 0 else ""])
     return rows

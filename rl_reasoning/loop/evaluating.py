@@ -71,6 +71,8 @@ def folder_name(experiment: Experiment) -> str:
     """The name of the folder that an evaluation's answers go to."""
     settings = dataclasses.asdict(experiment)
     of = {name: settings[name] for name in ("task", "verifier", "model", "warm_start", "evaluation", "seed")}
+    if experiment.engine:
+        of["engine"] = experiment.engine
     if experiment.evaluation.run:
         of["run"] = str(Path(experiment.evaluation.run).resolve())
     digest = hashlib.sha256(json.dumps(of, sort_keys=True).encode()).hexdigest()[:10]

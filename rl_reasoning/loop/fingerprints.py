@@ -39,7 +39,8 @@ def fingerprints(lab: Lab, base: Parameters) -> dict[str, Any]:
     """
     return {"settings": settings(lab.experiment), "data": problems_digest([*lab.train, *lab.held_out]),
             "tokenizer": tokenizer_digest(lab.policy.tokenizer), "code": code_digest(), "base": base_digest(base),
-            "verifier": module_digest(lab.experiment.verifier.function), "versions": installed_versions(COMPUTING)}
+            "verifier": module_digest(lab.experiment.verifier.function),
+            "engine_module": module_digest(lab.experiment.engine), "versions": installed_versions(COMPUTING)}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -97,7 +98,7 @@ def code_digest() -> str:
 
 
 def module_digest(function: str) -> str:
-    """Of the file that a verifier of the user's own, module:function, is in; empty without one."""
+    """Of the file that a verifier or an engine of the user's own, module:function, is in; empty without one."""
     found = importlib.util.find_spec(function.split(":")[0]) if function else None
     return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest() if found and found.origin else ""
 

@@ -27,6 +27,23 @@ class Earlier:
     changed: dict[str, list]
 
 
+def work_folder(experiment: Experiment) -> Path:
+    """The folder for all that the runs leave; it is made here, before anything is computed.
+
+    Raises ConfigError when it cannot be made or written to.
+    """
+    path = Path(experiment.workdir).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"config.workdir = {experiment.workdir!r}: {error.strerror} ({error.filename}); name a "
+                          "folder that you may write to, as in --config.workdir=/tmp/runs") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ConfigError(f"config.workdir = {experiment.workdir!r}: you may not write to it; name another folder, as "
+                          "in --config.workdir=/tmp/runs")
+    return path
+
+
 @contextlib.contextmanager
 def opened(experiment: Experiment, name: str) -> Iterator[Path]:
     """The folder of a run, which no other process writes to meanwhile; status.json says how the run ends.

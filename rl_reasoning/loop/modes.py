@@ -3,7 +3,6 @@
 import os
 import sys
 import traceback
-from pathlib import Path
 
 import jax
 
@@ -13,7 +12,7 @@ from rl_reasoning.edge import ConfigError
 from rl_reasoning.loop.describe import describe_model
 from rl_reasoning.loop.evaluating import evaluate_policy
 from rl_reasoning.loop.experiment import compare, train
-from rl_reasoning.loop.folders import opened
+from rl_reasoning.loop.folders import opened, work_folder
 from rl_reasoning.loop.latent_search import search_policy
 from rl_reasoning.loop.processes import agree, own_place
 from rl_reasoning.loop.setup import build
@@ -163,6 +162,10 @@ def _evaluate_only(experiment: Experiment) -> RunFolder:
 
 
 def keep_compiled_programs(experiment: Experiment) -> None:
-    """Compiled programs are kept in the work folder, for the next run, unless a place was chosen already."""
+    """Compiled programs are kept in the work folder, for the next run, unless a place was chosen already.
+
+    Raises ConfigError when there can be no work folder.
+    """
+    folder = work_folder(experiment)
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]  # jax makes it as it starts
-        jax.config.update("jax_compilation_cache_dir", str(Path(experiment.workdir).absolute() / "compiled"))
+        jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))

@@ -23,7 +23,7 @@ from rl_reasoning.loop.learn import Learner, make_learner, next_kl_coefficient, 
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.loop.state import LoopState
 from rl_reasoning.loop.stops import Stopped, Stops
-from rl_reasoning.loop.watch import Diverged, TrainingFailed, dump, repetition, watch
+from rl_reasoning.loop.watch import Diverged, NothingInformative, TrainingFailed, dump, repetition, watch
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.options import resolve
 from rl_reasoning.parallel.exchange import fetch
@@ -136,9 +136,12 @@ class _Run:
             self.writer.metrics(step, "rl", metrics)
             progress.update(step, metrics, timings["tokens_per_second"])
             try:
-                streaks = watch(settings.watch, self.trainer.algorithm, self.state.streaks, step, metrics)
+                streaks = watch(settings.watch, self.state.streaks, step, metrics)
             except Diverged as error:
                 raise self._gone_back(error, step, collected) from None
+            except NothingInformative:
+                self.keeper.save_last(state)
+                raise
             self.state = state._replace(streaks=streaks)
             self._compare_replicas(step)
             if not streaks.get("skipped"):  # what comes out of such steps is not what to go back to

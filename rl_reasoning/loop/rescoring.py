@@ -10,7 +10,7 @@ from rl_reasoning.data.problems import read_problems
 from rl_reasoning.edge import ConfigError
 from rl_reasoning.json_file import read_json
 from rl_reasoning.loop.setup import make_task, make_verifier
-from rl_reasoning.reporting.run_folder import json_line, read_lines
+from rl_reasoning.reporting.json_lines import json_line, read_lines
 from rl_reasoning.tasks.maths.extraction import NoAnswer, boxed
 from rl_reasoning.tasks.maths.task import Math
 from rl_reasoning.types import Problem

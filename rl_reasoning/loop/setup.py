@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,16 @@ from rl_reasoning.parallel import Layout, make_layout
 from rl_reasoning.parallel.hosts import ALONE, Alone, Hosts
 from rl_reasoning.reporting.console import say
 from rl_reasoning.rollouts import Policy, longest_prompt
+from rl_reasoning.sampling.engine import Engine, JaxEngine
 from rl_reasoning.tasks import Language, Task
 from rl_reasoning.tasks.arithmetic import Arithmetic
 from rl_reasoning.tasks.code.sandbox import LEVELS, SandboxError
 from rl_reasoning.tasks.code.task import Code
 from rl_reasoning.tasks.countdown import Countdown
 from rl_reasoning.tasks.gym import Gym
+from rl_reasoning.tasks.gym_language import GymLanguage
 from rl_reasoning.tasks.maths.task import Math
-from rl_reasoning.tasks.own import OwnTask
+from rl_reasoning.tasks.own import OwnTask, load_function
 from rl_reasoning.tasks.planning import worlds
 from rl_reasoning.tasks.pool import InProcess, PoolError, Verifier, VerifierPool
 from rl_reasoning.tokenizers import Tokenizer
@@ -92,6 +95,7 @@ def build(experiment: Experiment, hosts: Hosts | Alone = ALONE) -> Lab:
         config, tokenizer, first = _model(experiment, task)
         layout = make_layout(experiment.mesh, config.sizes)
         _check_all_devices(layout, hosts)
+        engine = make_engine(experiment.engine, config, tokenizer, layout)
         data = None
         if isinstance(task, Math):
             task, data = load_maths(experiment.task.math, lambda problem: longest_prompt(tokenizer, [problem]))
@@ -105,7 +109,7 @@ def build(experiment: Experiment, hosts: Hosts | Alone = ALONE) -> Lab:
         verifier = SharedVerifier(verifier, hosts) if isinstance(hosts, Hosts) else verifier
     except (ValueError, FileNotFoundError, ImportError, PoolError, SandboxError) as error:
         raise ConfigError(str(error)) from error
-    return Lab(experiment, task, Policy(config, tokenizer, room, layout=layout), verifier, train, held_out,
+    return Lab(experiment, task, Policy(config, tokenizer, room, engine, layout), verifier, train, held_out,
                functools.partial(first, layout), data, hosts)
 
 
@@ -134,9 +138,10 @@ def _with_facts(experiment: Experiment, problems: Sequence[Problem]) -> Experime
 def make_task(experiment: Experiment) -> Task:
     """The task without what it reads from files."""
     settings = experiment.task
+    gym: Callable[[Any], Task] = GymLanguage if experiment.model.source == "random" else Gym
     kinds: dict[str, Callable[[Any], Task]] = {
         "countdown": Countdown, "arithmetic": Arithmetic, "math": Math, "code": make_code, "path": worlds.path,
-        "blocksworld": worlds.blocksworld, "gym": Gym, "own": OwnTask}
+        "blocksworld": worlds.blocksworld, "gym": gym, "own": OwnTask}
     return kinds[settings.kind](getattr(settings, settings.kind))
 
 
@@ -164,6 +169,29 @@ def make_verifier(task: Task, settings: VerifierSettings) -> Verifier:
         return InProcess(task)
     facts = {"verifier/isolation_level": float(LEVELS.index(task.level))} if isinstance(task, Code) else {}
     return VerifierPool(task, settings, facts)
+
+
+def make_engine(name: str, config: DecoderConfig, tokenizer: Tokenizer, layout: Layout | None) -> Engine:
+    """What the user's own module:function makes; without a name the engine here.
+
+    Raises ConfigError when there is no such function, it fails, or what it makes is no `Engine`.
+    """
+    if not name:
+        return JaxEngine(config, tokenizer.eos_id, tokenizer, layout=layout)
+    try:
+        engine: Engine = load_function(name)(config, tokenizer, layout)
+    except Exception as error:
+        raise ConfigError(f"config.engine = {name!r}: {type(error).__name__}: {error}") from error
+    missing = [member for member in ("generate", "counts", "fingerprint") if not hasattr(engine, member)]
+    if missing:
+        raise ConfigError(f"config.engine = {name!r}: returned a {type(engine).__name__} without "
+                          f"{', '.join(missing)}; see rl_reasoning.sampling.engine.Engine for what an engine has")
+    try:
+        inspect.signature(engine.generate).bind(*["_"] * 5, numbers=None, first=0)
+    except TypeError as error:
+        raise ConfigError(f"config.engine = {name!r}: its generate cannot be called as generate(parameters, prompts, "
+                          f"counts, settings, key, numbers=..., first=...): {error}") from error
+    return engine
 
 
 def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer, First]:

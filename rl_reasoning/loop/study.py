@@ -56,6 +56,7 @@ class Unit:
 
     @property
     def finished(self) -> bool:
+        """Whether every run of the unit has ended."""
         return all(self.folder(algorithm) is not None for algorithm in self.experiment.compare)
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from rl_reasoning.algorithms import Algorithm
 from rl_reasoning.config import Watch
 from rl_reasoning.reporting.console import say
 from rl_reasoning.types import Rollouts
@@ -37,29 +36,43 @@ class Diverged(TrainingFailed):
         self.since = since
 
 
-def watch(settings: Watch, algorithm: Algorithm, streaks: Mapping[str, int], step: int,
-          metrics: Mapping[str, float]) -> dict[str, int]:
+class NothingInformative(TrainingFailed):
+    """A plan that refills has found no problem with two different rewards for too long."""
+
+
+def watch(settings: Watch, streaks: Mapping[str, int], step: int, metrics: Mapping[str, float]) -> dict[str, int]:
     """Counts the steps in a row that went wrong in one way, and says so when it is time.
 
     Args: streaks: those before this step. Returns those after it.
-    Raises Diverged after `settings.skipped` steps whose updates were all skipped.
+    Raises Diverged after `settings.skipped` steps whose updates were all skipped, and NothingInformative after
+    `settings.uninformative` steps in which a plan that refills found nothing.
     """
     wrong = {"skipped": metrics["optimizer/skipped"] == 1, "idle": metrics["optimizer/idle"] == 1,
+             "uninformative": metrics.get("plan/informative") == 0,
              **{name: True for name, _ in outside(settings, metrics)}}
     found = {name: streaks.get(name, 0) + 1 for name, is_so in wrong.items() if is_so}
     for name, message in outside(settings, metrics):
         if found[name] == PATIENCE:
             say(f"warning: step {step}: {message}")
     if found.get("idle") == IDLE:
-        rounds = getattr(algorithm.plan, "refill", 0)
-        drawn = f" in {rounds + 1} rounds of problems" if rounds else ""
-        say(f"step {step}: nothing to learn from for {IDLE} steps; no answer counted{drawn}: "
-            "groups/all_right and groups/all_wrong in metrics.jsonl say why")
+        say(f"step {step}: nothing to learn from for {IDLE} steps; no answer counted: groups/all_right and "
+            "groups/all_wrong in metrics.jsonl say why")
+    if 0 < settings.uninformative <= found.get("uninformative", 0):
+        raise NothingInformative(
+            f"no group of the last {found['uninformative']} steps had answers with different rewards, in "
+            f"{metrics['plan/rounds']:.0f} rounds of problems a step. Of the last step's, "
+            f"{_percent(metrics, 'all_right')} were all right and {_percent(metrics, 'all_wrong')} all wrong. Nothing "
+            "is left to learn from these problems: give harder or easier ones or more rl.samples, or "
+            "watch.uninformative=0 to go on all the same")
     if found.get("skipped", 0) >= settings.skipped:
         raise Diverged(f"no update of the last {found['skipped']} steps had a finite gradient: lower "
                        "rl.optimizer.learning_rate, or look at metrics.jsonl for when it began",
                        step - found["skipped"] + 1)
     return found
+
+
+def _percent(metrics: Mapping[str, float], name: str) -> str:
+    return f"{100 * metrics[f'groups/{name}']:.0f} %"
 
 
 def outside(settings: Watch, metrics: Mapping[str, float]) -> Iterator[tuple[str, str]]:

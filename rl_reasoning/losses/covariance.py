@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from rl_reasoning.losses.policy import clipped
-from rl_reasoning.losses.surrogate import Prepared, SurrogateInputs, Terms, prepare, require, require_clip, terms
+from rl_reasoning.losses.surrogate import Prepared, SurrogateInputs, Terms, prepare, require_clip, terms
+from rl_reasoning.require import require
 
 
 def _covariance(p: Prepared) -> jax.Array:

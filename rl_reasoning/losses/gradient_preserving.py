@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from rl_reasoning.losses.policy import require_dual_clip
-from rl_reasoning.losses.surrogate import SurrogateInputs, Terms, prepare, require, require_clip, terms
+from rl_reasoning.losses.surrogate import SurrogateInputs, Terms, prepare, require_clip, terms
+from rl_reasoning.require import require
 
 
 def gppo(inputs: SurrogateInputs, *, clip_low: float = 0.2, clip_high: float = 0.28, beta_low: float = 1.0,

@@ -15,10 +15,9 @@ from rl_reasoning.losses.surrogate import (
     clamp_log_ratio,
     clamp_logp,
     prepare,
-    require,
-    require_choice,
     terms,
 )
+from rl_reasoning.require import require, require_choice
 
 
 def k1(log_ratio: jax.Array) -> jax.Array:

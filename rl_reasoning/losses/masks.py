@@ -12,11 +12,10 @@ from rl_reasoning.losses.surrogate import (
     check_shapes,
     clamp_log_ratio,
     clamp_logp,
-    require,
-    require_choice,
     sequence_mean,
     zero_where_masked,
 )
+from rl_reasoning.require import require, require_choice
 
 
 def keep_tokens(terms: Terms, keep: Array, *, denominator: str = "all") -> Terms:

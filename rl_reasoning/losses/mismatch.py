@@ -12,16 +12,8 @@ import jax.numpy as jnp
 
 from rl_reasoning.arrays import Array
 from rl_reasoning.losses.kl import k2, k3
-from rl_reasoning.losses.surrogate import (
-    MAX_LOG_RATIO,
-    Terms,
-    check_shapes,
-    clamp_log_ratio,
-    clamp_logp,
-    require,
-    require_choice,
-    sequence_mean,
-)
+from rl_reasoning.losses.surrogate import MAX_LOG_RATIO, Terms, check_shapes, clamp_log_ratio, clamp_logp, sequence_mean
+from rl_reasoning.require import require, require_choice
 
 REJECTION_LEVELS = ("token", "sequence_sum", "sequence_mean", "sequence_max")
 

@@ -5,17 +5,13 @@ import math
 import jax
 import jax.numpy as jnp
 
-from rl_reasoning.arrays import Array
-from rl_reasoning.losses.surrogate import SurrogateInputs, Terms, prepare, require, require_choice, terms
+from rl_reasoning.arrays import dense_ids
+from rl_reasoning.losses.surrogate import SurrogateInputs, Terms, prepare, terms
+from rl_reasoning.require import require, require_choice
 
 COUPLINGS = ("rloo", "grpo", "naive")
 RIGHT_ABOVE = 0.5
 STD_EPSILON = 1e-6
-
-
-def _dense_ids(groups: Array) -> jax.Array:
-    """[N] ids of any values -> [N] ids in 0..N-1, equal where the inputs are equal: first places once sorted."""
-    return jnp.searchsorted(jnp.sort(groups), groups)
 
 
 def _group_sum(values: jax.Array, ids: jax.Array) -> jax.Array:
@@ -73,7 +69,7 @@ def pacs(inputs: SurrogateInputs, *, beta: float = 1.0, coupling: str = "rloo", 
     """
     require(0 < beta < math.inf, "beta", beta, "0 < beta < inf", "Give the scale of the log-ratios, such as 1.")
     require_choice("coupling", coupling, COUPLINGS)
-    ids = _dense_ids(inputs.groups)
+    ids = dense_ids(inputs.groups)
     mask = jnp.asarray(inputs.mask, bool)
     valid = jnp.isfinite(inputs.rewards) & mask.any(axis=1)
     if coupling != "naive":

@@ -10,7 +10,7 @@ import jax
 
 from rl_reasoning.losses.kl import ESTIMATORS
 from rl_reasoning.losses.mismatch import REJECTION_LEVELS, importance_weights, rejection_mask
-from rl_reasoning.losses.surrogate import require, require_choice
+from rl_reasoning.require import require, require_choice
 
 OFF = "off"
 
@@ -54,10 +54,12 @@ class Kl:
 
     @property
     def in_loss(self) -> bool:
+        """Whether the penalty is a term of the loss."""
         return self.coefficient > 0 and self.place == "loss"
 
     @property
     def in_reward(self) -> bool:
+        """Whether the penalty is taken from the rewards."""
         return self.coefficient > 0 and self.place == "reward"
 
 
@@ -142,6 +144,7 @@ class Mismatch:
 
     @property
     def on(self) -> bool:
+        """Whether anything is corrected or rejected."""
         return self.level != OFF or self.reject != OFF
 
     def corrections(self, logp: jax.Array, sampler_logp: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -9,17 +9,8 @@ import math
 import jax
 import jax.numpy as jnp
 
-from rl_reasoning.losses.surrogate import (
-    Prepared,
-    SurrogateInputs,
-    Terms,
-    prepare,
-    require,
-    require_choice,
-    require_clip,
-    sequence_mean,
-    terms,
-)
+from rl_reasoning.losses.surrogate import Prepared, SurrogateInputs, Terms, prepare, require_clip, sequence_mean, terms
+from rl_reasoning.require import require, require_choice
 
 LEVELS = ("token", "sequence")
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rl_reasoning.losses.surrogate import require
+from rl_reasoning.require import require
 
 LARGEST_MEAN_LOGP = -1e-7
 

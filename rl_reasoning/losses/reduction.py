@@ -23,7 +23,8 @@ those of the parts and pass the total to every part, and the parts' losses and g
 import jax
 import jax.numpy as jnp
 
-from rl_reasoning.losses.surrogate import Terms, require, require_choice
+from rl_reasoning.losses.surrogate import Terms
+from rl_reasoning.require import require, require_choice
 
 # Those that give the same loss for every split into micro-batches, and all.
 INVARIANT_AGGREGATIONS = ("token_mean", "sequence_mean_token_mean", "sequence_mean_token_sum",

@@ -11,15 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from rl_reasoning.losses.policy import clipped
-from rl_reasoning.losses.surrogate import (
-    MAX_LOG_RATIO,
-    SurrogateInputs,
-    Terms,
-    prepare,
-    require,
-    sequence_mean,
-    terms,
-)
+from rl_reasoning.losses.surrogate import MAX_LOG_RATIO, SurrogateInputs, Terms, prepare, sequence_mean, terms
+from rl_reasoning.require import require
 
 SMALLEST_WEIGHT = 1e-8
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_reasoning.arrays import Array
+from rl_reasoning.require import require
 
 MAX_LOG_RATIO = 20.0
 MIN_LOGP = -1e30
@@ -82,23 +83,12 @@ class Prepared(NamedTuple):
     negative: jax.Array
 
 
-def require(ok: bool, name: str, value: object, allowed: str, fix: str) -> None:
-    """Raises ValueError that names an option, its value, what is allowed and what to do."""
-    if not ok:
-        raise ValueError(f"{name} is {value!r}; allowed: {allowed}. {fix}")
-
-
 def require_clip(clip_low: float, clip_high: float) -> None:
     """Raises ValueError unless 0 <= clip_low < 1 and 0 <= clip_high."""
     require(0 <= clip_low < 1, "clip_low", clip_low, "0 <= clip_low < 1",
             "Give the distance below a ratio of 1, such as 0.2.")
     require(0 <= clip_high < math.inf, "clip_high", clip_high, "0 <= clip_high < inf",
             "Give the distance above a ratio of 1, such as 0.2.")
-
-
-def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    """Raises ValueError unless `value` is one of `choices`."""
-    require(value in choices, name, value, ", ".join(choices), "Give one of these names.")
 
 
 def zero_where_masked(values: Array, mask: Array) -> jax.Array:

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from rl_reasoning.arrays import Array
-from rl_reasoning.losses.surrogate import Terms, check_shapes, require, zero_where_masked
+from rl_reasoning.losses.surrogate import Terms, check_shapes, zero_where_masked
+from rl_reasoning.require import require
 
 
 def clipped_value(values: Array, old_values: Array, returns: Array, mask: Array, *,

@@ -1,0 +1,1 @@
+"""Decoders: their sizes, parameters, forward passes, adapters, and files."""

@@ -85,7 +85,7 @@ def _library() -> ModuleType:
     try:
         import gguf
     except ImportError as error:
-        raise ImportError("reading GGUF weights needs the gguf package: pip install rl_reasoning[lm]") from error
+        raise ImportError("reading GGUF weights needs the gguf package: pip install -e '.[lm]'") from error
     return gguf
 
 

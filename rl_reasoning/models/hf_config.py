@@ -76,9 +76,11 @@ class _Source:
         return read_json(self.path)
 
     def error(self, key: str, value: Any, allowed: str) -> ValueError:
+        """What is wrong with a value, to be raised."""
         return ValueError(f"{self.path}: {key} is {str(value)[:60]!r}; {allowed}")
 
     def get(self, key: str, kind: type | tuple[type, ...], default: Any = None) -> Any:
+        """The value of this kind, or the default where the key is missing or null. Raises ValueError."""
         value = self.content.get(key)
         if value is None:
             return default

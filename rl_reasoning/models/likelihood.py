@@ -163,6 +163,7 @@ def _block(way: _Way, table: jax.Array, hidden: jax.Array, ids: jax.Array,
 def _forward(way: _Way, table: jax.Array, hidden: jax.Array, ids: jax.Array) -> tuple[TokenStatistics, Any]:
     """One pass over the blocks with a running maximum; the sums are relative to it."""
     def add(carry: Any, number: jax.Array) -> Any:
+        """One block more."""
         largest, mass, weighted, squared, chosen = carry
         _, _, scores, here = _block(way, table, hidden, ids, number)
         top = jnp.maximum(largest, scores.max(axis=(-2, -1)))
@@ -190,6 +191,7 @@ def _backward(way: _Way, kept: Any, upstream: TokenStatistics) -> tuple[jax.Arra
         x[..., None, None] for x in (upstream.logp, upstream.entropy, normaliser, entropy))
 
     def add(carry: Any, number: jax.Array) -> Any:
+        """One block's part of both gradients."""
         to_table, to_hidden = carry
         start, rows, scores, here = _block(way, table, hidden, ids, number)
         logp = scores - normaliser

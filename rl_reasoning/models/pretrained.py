@@ -85,7 +85,7 @@ def _downloaded(source: str) -> Path:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise ImportError(f"model.source={source!r} needs huggingface_hub: pip install rl_reasoning[lm]") from error
+        raise ImportError(f"model.source={source!r} needs huggingface_hub: pip install -e '.[lm]'") from error
     try:
         return Path(huggingface_hub.snapshot_download(name, revision=revision or None, allow_patterns=_HUB_FILES))
     except Exception as error:  # of its own, of its network library, or the system's: all mean that it is not here

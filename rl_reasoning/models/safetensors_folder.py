@@ -103,7 +103,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
-        raise ImportError("reading safetensors needs the safetensors package: pip install rl_reasoning[lm]") from error
+        raise ImportError("reading safetensors needs the safetensors package: pip install -e '.[lm]'") from error
     try:
         with safe_open(path, framework="numpy") as file:
             yield file

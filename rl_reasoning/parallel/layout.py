@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rl_reasoning.config import Mesh as MeshSettings
@@ -102,7 +103,12 @@ def make_layout(settings: MeshSettings, sizes: Mapping[str, int],
         _check_divides(axis, size, rules[axis], shape.get(rules[axis], 1))
     count = math.prod(shape.values())
     automatic = (jax.sharding.AxisType.Auto,) * len(AXES)
-    return Layout(jax.make_mesh(tuple(shape.values()), AXES, automatic, devices=devices[:count]), rules)
+    try:
+        mesh = jax.make_mesh(tuple(shape.values()), AXES, automatic, devices=devices[:count])
+    except NotImplementedError:  # an axis of the mesh is no product of whole axes of the slice: it takes a part of one
+        placed = mesh_utils.create_device_mesh(tuple(shape.values()), devices[:count], allow_split_physical_axes=True)
+        mesh = Mesh(placed, AXES, axis_types=automatic)
+    return Layout(mesh, rules)
 
 
 def constrain(x: jax.Array, *axes: Any) -> jax.Array:

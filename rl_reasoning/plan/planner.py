@@ -66,6 +66,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
+        """Both programs fit."""
         return self.decode.fits and self.update.fits
 
     @property
@@ -132,8 +133,17 @@ def sweep(sizes: Sizes, chip: Chip, devices: Sequence[Any], slots: int = 0) -> I
     powers = [2**n for n in range(count.bit_length()) if count % 2**n == 0]
     for data, tensor in itertools.product(powers, powers):
         mesh = Mesh(data=data, fsdp=0, tensor=tensor)
-        if data * tensor <= count and all(sizes.config.sizes[axis] % tensor == 0 for axis in ("kv_heads", "mlp")):
+        if _possible(sizes, mesh, devices):
             yield plan(sizes, mesh, chip, devices, slots, f"mesh.data={data}, mesh.tensor={tensor}, mesh.fsdp=0")
+
+
+def _possible(sizes: Sizes, mesh: Mesh, devices: Sequence[Any]) -> bool:
+    """Whether the mesh divides the devices and the policy, and lies along the axes of the slice."""
+    try:
+        layout = make_layout(mesh, sizes.config.sizes, devices, even_alone=True)
+    except ValueError:
+        return False
+    return layout is not None and layout.mesh.size == len(devices) and sizes.config.kv_heads % mesh.tensor == 0
 
 
 def remedies(sizes: Sizes, mesh: Mesh, chip: Chip, devices: Sequence[Any], slots: int = 0) -> list[Plan]:
@@ -143,6 +153,8 @@ def remedies(sizes: Sizes, mesh: Mesh, chip: Chip, devices: Sequence[Any], slots
     """
     tried: list[Plan] = []
     for other, also, held, change in _changes(sizes, mesh, len(devices), slots):
+        if not _possible(other, also, devices):
+            continue
         tried.append(plan(other, also, chip, devices, held, change))
         if len(tried) >= 3 and tried[-1].fits:
             break

@@ -39,6 +39,7 @@ class Sizes:
 
     @property
     def row_length(self) -> int:
+        """Tokens of a packed row of the update."""
         return self.rl.row_length or self.prompt_tokens + self.rl.samples * self.rl.max_tokens
 
     @property
@@ -153,11 +154,10 @@ def _slots(sizes: Sizes, slots: int) -> decode.Slots:
     array: Any = jax.ShapeDtypeStruct  # stands for one
     keys, values = array(shape, dtype), array((*shape[:2], shape[3], shape[2]), dtype)
     row, table = array((slots,), jnp.int32), array((slots, rl.max_tokens), jnp.int32)
-    random = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), slots))
     return decode.Slots(
         turn=array((), jnp.int32), caches=[decode.Cache(keys, values)] * config.layers, last=row,
-        prompt=row, count=row, limit=row, born=row, ids=table, keys=random,
-        logprobs=array(table.shape, jnp.float32), reason=array((slots,), jnp.int8))
+        prompt=row, count=row, limit=row, born=row, ids=table, logprobs=array(table.shape, jnp.float32),
+        uniforms=array(table.shape, jnp.float32), reason=array((slots,), jnp.int8))
 
 
 def _on(shapes: Any, shardings: Any) -> Any:

@@ -1,6 +1,7 @@
 """What is planned: the devices of a slice, and the sizes of a policy and its training."""
 
 import dataclasses
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,6 @@ from rl_reasoning.plan.programs import Sizes
 from rl_reasoning.rollouts import longest_prompt
 
 
-def known_models() -> list[str]:
-    """Names that `--model` takes."""
-    return sorted(SIZES)
-
-
 def devices(topology: str) -> Sequence[Any]:
     """The chips of a slice that is not there.
 
@@ -27,11 +23,13 @@ def devices(topology: str) -> Sequence[Any]:
       ValueError: libtpu is not installed, or knows no such slice.
     """
     from jax.experimental import topologies
+    if importlib.util.find_spec("libtpu") is None:
+        raise ValueError("planning needs libtpu, the TPU compiler, and no TPU: pip install -e '.[plan]'")
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
     except Exception as error:  # of its own kinds: not found, wrong shape
-        raise ValueError(f"--topology={topology}: {error}; it needs `pip install libtpu` and a shape that exists, as "
-                         "in v5e:2x2, v5e:4x4, v5e:16x16, v5p:2x2x4 or v6e:2x4") from error
+        raise ValueError(f"--topology={topology}: {error}; give a shape that exists, as in "
+                         "v5e:2x2, v5e:4x4, v5e:16x16, v5p:2x2x4 or v6e:2x4") from error
 
 
 def sizes(experiment: Experiment, model: str, prompt_tokens: int) -> Sizes:
@@ -59,4 +57,4 @@ def _named(model: str) -> DecoderConfig:
         return known
     if (Path(model) / "config.json").is_file():
         return hf_config.read_config(Path(model))
-    raise ValueError(f"--model={model}: must be a folder with a config.json, or one of {', '.join(known_models())}")
+    raise ValueError(f"--model={model}: must be a folder with a config.json, or one of {', '.join(sorted(SIZES))}")

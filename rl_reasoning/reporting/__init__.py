@@ -1,0 +1,1 @@
+"""What people read: run folders, tables, pictures, pages, the screen."""

@@ -79,6 +79,7 @@ def trade_off_figure(results: Sequence[Result], styles: Mapping[str, Mapping[str
     base, finals = base_of(results), final_of(results)
 
     def draw(figure: "Figure") -> None:
+        """On the axes of one figure."""
         axes = figure.subplots()
         axes.set(xlabel="Pass@1 in percent" if low == 1 else f"Pass@{low} in percent", ylabel=f"Pass@{high} in percent")
         for final in finals:
@@ -131,6 +132,7 @@ def training_figure(
     """
 
     def draw(figure: "Figure") -> None:
+        """On the axes of one figure."""
         axes = figure.subplots()
         axes.set(xlabel=x_label, title=metric)
         for name, seeds in curves.items():

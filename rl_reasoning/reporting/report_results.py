@@ -16,6 +16,7 @@ _MOST_LISTED = 60
 
 
 def results_section(results: Sequence[Result], styles: Styles) -> str:
+    """HTML: Pass@k of every result, its change from the base, and what the numbers leave open; "" without results."""
     if not results:
         return ""
     base, finals = base_of(results), final_of(results)

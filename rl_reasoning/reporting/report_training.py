@@ -15,11 +15,13 @@ Styles = Mapping[str, Mapping[str, str]]
 
 
 def css_color(name: str, styles: Styles) -> str:
+    """The colour of a run as the page's variable, so that it follows light and dark."""
     color = styles[name]["color"]
     return f"var(--series-{SERIES.index(color) + 1})" if color in SERIES else "var(--ink)"
 
 
 def training_sections(folders: Sequence[RunFolder], names: Sequence[str], styles: Styles) -> str:
+    """HTML: the curves of training and of the warm start."""
     base = ["Base"] * len(folders)
     learned, warmed = training_curves(folders, names, "rl"), training_curves(folders, base, "warm_start")
     return _training_section("Training by reinforcement learning", "RL step", learned, styles) + _training_section(
@@ -100,6 +102,7 @@ def _legend(names: Sequence[str], styles: Styles) -> str:
 
 
 def cost_section(folders: Sequence[RunFolder], names: Sequence[str]) -> str:
+    """HTML: seconds and tokens a second of each run, by part of a step."""
     rows = []
     for folder, name in zip(folders, names, strict=True):
         records = folder.timings("rl")
@@ -124,6 +127,7 @@ def cost_section(folders: Sequence[RunFolder], names: Sequence[str]) -> str:
 
 
 def settings_section(folders: Sequence[RunFolder], names: Sequence[str]) -> str:
+    """HTML: the settings in which the runs differ, all settings, and the versions of packages."""
     configs = [folder.config() for folder in folders]
     parts = ["<h2>Settings and versions</h2>"]
     differing = differing_settings([config["config"] for config in configs])

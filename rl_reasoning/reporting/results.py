@@ -62,10 +62,12 @@ class Result:
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """Of the runs that make up this result."""
         return tuple(source.record["seed"] for source in self.sources)
 
     @property
     def is_base(self) -> bool:
+        """Whether it is the policy before reinforcement learning."""
         return self.name == display_name(BASE)
 
 

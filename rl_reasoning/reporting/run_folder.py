@@ -9,12 +9,8 @@
     latent_search.jsonl         a search at test time: one line a method; its answers are in latent_<method>.jsonl
     report.html, tensorboard/, checkpoints/
 
-metrics.jsonl holds no clock reading, so the same seed gives the same bytes; clocks go to timings.jsonl.
-JSON has no NaN and no infinity: both are written as null, and read back as NaN. All text is ASCII with
-\\u escapes, so a file does not depend on the locale and any text of a model survives.
-
-A process may be killed at any byte. Each line is one write, a cut last line is dropped with a warning
-that names the file, and whole files are written aside and moved into place.
+metrics.jsonl holds no clock reading, so the same seed gives the same bytes; clocks go to timings.jsonl. null in
+metrics and timings is read back as NaN. A process may be killed at any byte, see `reporting.json_lines`.
 """
 
 import dataclasses
@@ -22,20 +18,20 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
-import logging
 import math
 import os
 import pathlib
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from rl_reasoning.reporting.json_lines import append, json_line, keep_lines, plain, read_lines, write_whole
+
 PHASES = ("warm_start", "rl")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy", "ml_collections", "rl_reasoning")
 _CLOCK_NAMES = ("time/", "tokens_per_second")
-_log = logging.getLogger(__name__)
 
 
 def installed_versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
@@ -68,14 +64,17 @@ class RunFolder:
 
     @property
     def report_path(self) -> pathlib.Path:
+        """The page that people read."""
         return self.path / "report.html"
 
     @property
     def tensorboard_path(self) -> pathlib.Path:
+        """The folder of event files."""
         return self.path / "tensorboard"
 
     @property
     def checkpoints_path(self) -> pathlib.Path:
+        """The folder of saved states."""
         return self.path / "checkpoints"
 
     def write_config(self, config: Any, command: Sequence[str], versions: Mapping[str, str] | None = None) -> None:
@@ -93,7 +92,7 @@ class RunFolder:
         if dataclasses.is_dataclass(config) and not isinstance(config, type):
             values = dataclasses.asdict(config)
         record = {
-            "config": _plain(values),
+            "config": plain(values),
             "versions": dict(versions or installed_versions()),
             "command": list(command),
         }
@@ -106,15 +105,15 @@ class RunFolder:
                     "use another run folder, or the settings in its config.json"
                 )
             return
-        _write_whole(path, [json.dumps(record, indent=2, allow_nan=False) + "\n"])
+        write_whole(path, [json.dumps(record, indent=2, allow_nan=False) + "\n"])
 
     def write_data(self, record: Mapping[str, Any]) -> None:
         """Writes data.json: what was found in the files that the problems come from."""
-        _write_whole(self.path / "data.json", [json.dumps(_plain(record), indent=2, allow_nan=False) + "\n"])
+        write_whole(self.path / "data.json", [json.dumps(plain(record), indent=2, allow_nan=False) + "\n"])
 
     def write_lines(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
         """Writes <name>.jsonl, one line a record."""
-        _write_whole(self.path / f"{name}.jsonl", map(json_line, records))
+        write_whole(self.path / f"{name}.jsonl", map(json_line, records))
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The records of <name>.jsonl in order."""
@@ -132,11 +131,11 @@ class RunFolder:
                 f"{clocks[0]} depends on the clock and would make metrics.jsonl differ between equal runs: "
                 "give it to append_timings"
             )
-        _append(self.path / "metrics.jsonl", _step_record(step, phase, values))
+        append(self.path / "metrics.jsonl", _step_record(step, phase, values))
 
     def append_timings(self, step: int, phase: str, values: Mapping[str, Any]) -> None:
         """Appends one line to timings.jsonl: "time/..." in seconds, "tokens_per_second"."""
-        _append(self.path / "timings.jsonl", _step_record(step, phase, values))
+        append(self.path / "timings.jsonl", _step_record(step, phase, values))
 
     def write_evaluation(self, summary: Mapping[str, Any], samples: Iterable[Mapping[str, Any]]) -> None:
         """Writes evaluations/<label>.jsonl and this label's line of summary.jsonl.
@@ -155,7 +154,7 @@ class RunFolder:
             problem with "tokens": [[text, log-probability, change from the base where known], ...].
         """
         problems: dict[str, None] = {}
-        _write_whole(self.samples_path(summary["label"]), _sample_lines(samples, problems))
+        write_whole(self.samples_path(summary["label"]), _sample_lines(samples, problems))
         self.write_summary(summary, tuple(problems))
 
     def write_summary(self, summary: Mapping[str, Any], problems: Sequence[str]) -> None:
@@ -167,7 +166,7 @@ class RunFolder:
         digest = hashlib.sha256("\n".join(problems).encode("utf-8", "surrogatepass")).hexdigest()[:16]
         kept = [record for record in read_lines(self._summary_path) if record["label"] != label]
         records = [*kept, {**summary, "problem_set": digest}]
-        _write_whole(self._summary_path, (json_line(record) for record in records))
+        write_whole(self._summary_path, (json_line(record) for record in records))
 
     def rewind(self, phase: str, step: int) -> None:
         """Drops what was written after this step, for a run that goes on from a checkpoint of it.
@@ -176,9 +175,9 @@ class RunFolder:
         """
         limit = (_phase_index(phase), step)
         for name in ("metrics.jsonl", "timings.jsonl"):
-            _keep_lines(self.path / name, lambda record: (_phase_index(record["phase"]), record["step"]) <= limit)
+            keep_lines(self.path / name, lambda record: (_phase_index(record["phase"]), record["step"]) <= limit)
         last_evaluation = step if phase == "rl" else -1
-        _keep_lines(self._summary_path, lambda record: record["step"] <= last_evaluation)
+        keep_lines(self._summary_path, lambda record: record["step"] <= last_evaluation)
 
     def config(self) -> dict[str, Any]:
         """config.json, or empty parts where the run has not written it yet."""
@@ -283,75 +282,8 @@ def _step_records(path: pathlib.Path, phase: str | None) -> list[dict[str, Any]]
     return [{name: math.nan if value is None else value for name, value in record.items()} for record in chosen]
 
 
-def _plain(value: Any) -> Any:
-    """`value` with numpy numbers as Python's, tuples as lists, and numbers that are not finite as None."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def json_line(record: Mapping[str, Any]) -> str:
-    """A record as one line; numbers that are not finite become null."""
-    return json.dumps(_plain(record), allow_nan=False) + "\n"
-
-
 def _sample_lines(samples: Iterable[Mapping[str, Any]], problems: dict[str, None]) -> Iterator[str]:
     """The lines of the samples; each new problem id is added to `problems` on the way."""
     for sample in samples:
         problems.setdefault(str(sample["problem"]))
         yield json_line(sample)
-
-
-def _append(path: pathlib.Path, record: Mapping[str, Any]) -> None:
-    _mend_tail(path)
-    with path.open("ab") as file:
-        file.write(json_line(record).encode("ascii"))
-
-
-def _mend_tail(path: pathlib.Path) -> None:
-    """Cuts what a killed process left after the last newline, or the next line would be glued to it."""
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        if file.read(1) == b"\n":
-            return
-    _keep_lines(path, lambda record: True)
-
-
-def _keep_lines(path: pathlib.Path, wanted: Callable[[Mapping[str, Any]], bool]) -> None:
-    if path.exists():
-        _write_whole(path, [json_line(record) for record in read_lines(path) if wanted(record)])
-
-
-def _write_whole(path: pathlib.Path, lines: Iterable[str]) -> None:
-    aside = path.with_name(path.name + ".part")
-    with aside.open("w", encoding="ascii", newline="\n") as file:
-        file.writelines(lines)
-    os.replace(aside, path)
-
-
-def read_lines(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """The records of a JSON-lines file; a cut last line is named in a warning and left out.
-
-    Raises:
-      ValueError: a line before the last is broken; the message names file and line.
-    """
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                if line.endswith(b"\n"):
-                    raise ValueError(
-                        f"{path}, line {number} is no JSON ({error}): repair or remove that line"
-                    ) from error
-                _log.warning("%s, line %d was cut short, as by a killed process, and is left out", path, number)
-                return
-            yield record

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rl_reasoning.reporting.run_folder import json_line, read_lines
+from rl_reasoning.reporting.json_lines import json_line, read_lines
 
 
 class SampleFile:

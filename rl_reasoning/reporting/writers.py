@@ -23,9 +23,13 @@ _log = logging.getLogger(__name__)
 class Sink(Protocol):
     """Where numbers go beside the run folder."""
 
-    def add(self, step: int, values: Mapping[str, float]) -> None: ...
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        """The numbers of one step."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """No more come."""
+        ...
 
 
 class MetricWriter:

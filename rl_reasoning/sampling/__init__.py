@@ -1,0 +1,1 @@
+"""The decode engine: parameters and prompts to answers with log-probabilities."""

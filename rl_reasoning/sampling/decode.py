@@ -19,7 +19,6 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from rl_reasoning.arrays import Array
-from rl_reasoning.keys import per_sample
 from rl_reasoning.models.decoder import Cache, DecoderConfig, Parameters, empty_cache, extend, logits
 from rl_reasoning.parallel import constrain
 from rl_reasoning.parallel.rules import BATCH, TENSOR
@@ -35,13 +34,12 @@ SCORES = 2**22  # pairs of positions that one head may compare at a time
 class Waiting(NamedTuple):
     """Samples of a window, in the order in which they get slots; the first `count` of Q are real.
 
-    prompt: [Q] which prompt of the window. numbers, samples: [Q] what random keys know it by. limits: [Q] most tokens.
-    count: scalar.
+    prompt: [Q] which prompt of the window. uniforms: [Q] in [0, 1), what the first token is drawn with. limits: [Q]
+    most tokens. count: scalar.
     """
 
     prompt: Array
-    numbers: Array
-    samples: Array
+    uniforms: Array
     limits: Array
     count: Array  # type: ignore[assignment]  # hides a tuple's own count, which nothing calls
 
@@ -49,14 +47,13 @@ class Waiting(NamedTuple):
 class Window(NamedTuple):
     """Prefilled prompts with the samples that wait for slots.
 
-    caches: one a layer, of W prompts with Lp places. lengths: [W]. waiting: see there. keys: [Q]. first: the first
-    token of every sample, drawn from its prompt's last position.
+    caches: one a layer, of W prompts with Lp places. lengths: [W]. waiting: see there. first: the first token of every
+    sample, drawn from its prompt's last position.
     """
 
     caches: list[Cache]
     lengths: jax.Array
     waiting: Waiting
-    keys: jax.Array
     first: Draw
 
 
@@ -66,7 +63,7 @@ class Slots(NamedTuple):
     turn: scalar, turns of the loop so far; the ring's place for this turn is turn % T. caches: one a layer, Lp + T
     places. last: [B] newest token. prompt: [B] prompt length. count: [B] tokens so far. limit: [B] most tokens. born:
     [B] turn at which the first token was there; token i is at place (born + i) % T of ids and logprobs [B, T].
-    keys: [B]. reason: [B] int8, `RUNNING` or a `StopReason`.
+    uniforms: [B, T] in [0, 1), column i is what token i is drawn with. reason: [B] int8, `RUNNING` or a `StopReason`.
     """
 
     turn: jax.Array
@@ -78,7 +75,7 @@ class Slots(NamedTuple):
     born: jax.Array
     ids: jax.Array
     logprobs: jax.Array
-    keys: jax.Array
+    uniforms: jax.Array
     reason: jax.Array
 
 
@@ -105,10 +102,10 @@ def rows_at_once(prompt_tokens: int) -> int:
 
 @functools.partial(jax.jit, static_argnames="config")
 def prefill(config: DecoderConfig, parameters: Parameters, ids: jax.Array, lengths: jax.Array, waiting: Waiting,
-            key: jax.Array, rules: Rules) -> Window:
+            rules: Rules) -> Window:
     """Keys and values of W prompts [W, Lp], and the first token of each waiting sample.
 
-    Args: parameters: from `decoder.unstack_layers`. lengths: [W], each at least 1. key: of all answers.
+    Args: parameters: from `decoder.unstack_layers`. lengths: [W], each at least 1.
     """
     rows, size = ids.shape
     group = min(rows, rows_at_once(size))
@@ -118,9 +115,9 @@ def prefill(config: DecoderConfig, parameters: Parameters, ids: jax.Array, lengt
     else:
         parts = jax.lax.map(one_group, (ids.reshape(-1, group, size), lengths.reshape(-1, group)))
         caches, last = jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), parts)
-    keys, zeros = per_sample(key, waiting.numbers, waiting.samples), jnp.zeros_like(waiting.prompt)
     raw = logits(config, parameters, last)[waiting.prompt]
-    return Window(caches, lengths, waiting, keys, draw_token(raw, _uniforms(keys, zeros), zeros, rules))
+    return Window(caches, lengths, waiting,
+                  draw_token(raw, jnp.asarray(waiting.uniforms), jnp.zeros_like(waiting.prompt), rules))
 
 
 def _prefill_rows(config: DecoderConfig, parameters: Parameters,
@@ -154,11 +151,11 @@ def _prefill_rows(config: DecoderConfig, parameters: Parameters,
     return [Cache(cache.keys[..., :size], cache.values[:, :, :size]) for cache in caches], last
 
 
-@functools.partial(jax.jit, static_argnames=("tokens",))
-def fill(window: Window, rules: Rules, *, tokens: int) -> Slots:
-    """One slot for each of the window's Q samples, with rings of `tokens` places; what is beyond the count is ended."""
+@jax.jit
+def fill(window: Window, uniforms: Array, rules: Rules) -> Slots:
+    """One slot for each of the window's Q samples, whose numbers are [Q, T]; what is beyond the count is ended."""
     waiting, first = window.waiting, window.first
-    size = waiting.prompt.size
+    size, tokens = uniforms.shape
     caches = [Cache(jnp.pad(keys[waiting.prompt], ((0, 0), (0, 0), (0, 0), (0, tokens))),
                     jnp.pad(values[waiting.prompt], ((0, 0), (0, 0), (0, tokens), (0, 0))))
               for keys, values in window.caches]
@@ -167,7 +164,7 @@ def fill(window: Window, rules: Rules, *, tokens: int) -> Slots:
     zero = jnp.zeros(size, jnp.int32)
     slots = Slots(jnp.int32(0), caches, first.ids, window.lengths[waiting.prompt], count,
                   jnp.asarray(waiting.limits), zero, jnp.zeros((size, tokens), jnp.int32).at[:, 0].set(first.ids),
-                  jnp.zeros((size, tokens), jnp.float32).at[:, 0].set(first.logprobs), window.keys, reason)
+                  jnp.zeros((size, tokens), jnp.float32).at[:, 0].set(first.logprobs), jnp.asarray(uniforms), reason)
     return _split(slots)
 
 
@@ -186,12 +183,13 @@ def decode(config: DecoderConfig, parameters: Parameters, slots: Slots, rules: R
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnames="slots")
-def decode_and_refill(config: DecoderConfig, parameters: Parameters, slots: Slots, window: Window, placed: jax.Array,
-                      rules: Rules, turns: jax.Array, more: jax.Array) -> tuple[Slots, Retired]:
+def decode_and_refill(config: DecoderConfig, parameters: Parameters, slots: Slots, window: Window,
+                      uniforms: Array, placed: jax.Array, rules: Rules, turns: jax.Array,
+                      more: jax.Array) -> tuple[Slots, Retired]:
     """The same, and slots whose answers have ended go to the window's waiting samples.
 
     Args:
-      placed: scalar, how many of the window's samples have slots already.
+      uniforms: [Q, T], of the window's samples. placed: scalar, how many of the window's samples have slots already.
       more: scalar bool, the host has further windows: return once a slot is free and nothing waits in this one.
     """
     last, tokens, size = slots.turn + turns, slots.ids.shape[1], window.waiting.prompt.size
@@ -203,7 +201,8 @@ def decode_and_refill(config: DecoderConfig, parameters: Parameters, slots: Slot
         return (state[0].reason != RUNNING).any() & (placed + state[1].count < window.waiting.count)
 
     def body(state: tuple[Slots, Retired]) -> tuple[Slots, Retired]:
-        slots, retired = jax.lax.while_loop(free_and_waiting, lambda s: _place(*s, window, placed, rules), state)
+        slots, retired = jax.lax.while_loop(
+            free_and_waiting, lambda state: _place(*state, window, uniforms, placed, rules), state)
         return _turn(config, parameters, rules, slots), retired
 
     def go_on(state: tuple[Slots, Retired]) -> jax.Array:
@@ -231,18 +230,14 @@ def _turn(config: DecoderConfig, parameters: Parameters, rules: Rules, slots: Sl
                             _distance(slots, positions, prompt_places)[:, None], slots.caches, prompt_places + place)
     # Two steps: asked for whole rows at once, a compiler gathers the head instead of the logits.
     raw = constrain(constrain(logits(config, parameters, hidden[:, 0]), BATCH, TENSOR), BATCH)
-    drawn = draw_token(raw, _uniforms(slots.keys, slots.count), slots.count, rules)
+    uniforms = jnp.take_along_axis(slots.uniforms, slots.count[:, None], axis=1, mode="clip")[:, 0]
+    drawn = draw_token(raw, uniforms, slots.count, rules)
     count, reason = _after(drawn, slots.count, slots.limit, rules)
     return _split(slots._replace(
         turn=slots.turn + 1, caches=caches, last=drawn.ids, count=jnp.where(running, count, slots.count),
         ids=_put(slots.ids, drawn.ids, running, (slots.turn + 1) % tokens),
         logprobs=_put(slots.logprobs, drawn.logprobs, running, (slots.turn + 1) % tokens),
         reason=jnp.where(running, reason, slots.reason)))
-
-
-def _uniforms(keys: jax.Array, counts: jax.Array) -> jax.Array:
-    """A number in [0, 1) for each row, which depends on its key and on how many tokens it has."""
-    return jax.vmap(lambda key, count: jax.random.uniform(jax.random.fold_in(key, count)))(keys, counts)
 
 
 def _after(drawn: Draw, count: jax.Array, limit: Array, rules: Rules) -> tuple[jax.Array, jax.Array]:
@@ -268,7 +263,7 @@ def _put(table: jax.Array, column: jax.Array, rows: jax.Array, place: jax.Array)
     return jax.lax.dynamic_update_slice_in_dim(table, jnp.where(rows[:, None], column[:, None], old), place, axis=1)
 
 
-def _place(slots: Slots, retired: Retired, window: Window, placed: jax.Array,
+def _place(slots: Slots, retired: Retired, window: Window, uniforms: Array, placed: jax.Array,
            rules: Rules) -> tuple[Slots, Retired]:
     """Gives the first free slot to the next waiting sample, and keeps the answer that it held."""
     slot, sample = jnp.argmax(slots.reason != RUNNING), placed + retired.count
@@ -288,7 +283,7 @@ def _place(slots: Slots, retired: Retired, window: Window, placed: jax.Array,
     return slots._replace(
         caches=caches, last=slots.last.at[slot].set(first.ids), born=slots.born.at[slot].set(slots.turn),
         prompt=slots.prompt.at[slot].set(window.lengths[prompt]), count=slots.count.at[slot].set(count[0]),
-        limit=slots.limit.at[slot].set(limit), keys=slots.keys.at[slot].set(window.keys[sample]),
+        limit=slots.limit.at[slot].set(limit), uniforms=slots.uniforms.at[slot].set(uniforms[sample]),
         ids=slots.ids.at[slot, place].set(first.ids), logprobs=slots.logprobs.at[slot, place].set(first.logprobs),
         reason=slots.reason.at[slot].set(reason[0])), retired
 

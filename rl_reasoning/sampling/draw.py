@@ -7,6 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rl_reasoning.arrays import Array
+
 _LARGEST = 0x7F7FFFFF  # the bits of the largest finite float32
 
 
@@ -51,7 +53,7 @@ class Draw(NamedTuple):
     finite: jax.Array
 
 
-def draw_token(raw: jax.Array, uniforms: jax.Array, counts: jax.Array, rules: Rules) -> Draw:
+def draw_token(raw: jax.Array, uniforms: Array, counts: jax.Array, rules: Rules) -> Draw:
     """A token for each row and its log-probability under the declared distribution.
 
     At temperature 0 it is the likeliest token, with its log-probability at temperature 1. A forced token has the
@@ -147,7 +149,7 @@ def _reach(gap: jax.Array, mass: jax.Array, target: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(jax.lax.fori_loop(0, 31, halve, first)[1], jnp.float32)
 
 
-def draw(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
+def draw(weights: jax.Array, uniforms: Array) -> jax.Array:
     """Inverse-CDF sampling in two levels: the first id at which the cumulative weight exceeds the uniform share.
 
     Two short cumulative sums instead of one over the vocabulary, and one random number instead of V.
@@ -170,4 +172,4 @@ def draw(weights: jax.Array, uniforms: jax.Array) -> jax.Array:
 def _first_above(cumulative: jax.Array, target: jax.Array, mass: jax.Array) -> jax.Array:
     """First column whose cumulative mass exceeds the target; the heaviest one where rounding leaves none."""
     above = (cumulative > target[:, None]) & (mass > 0)
-    return jnp.where(above.any(axis=-1), above.argmax(axis=-1), mass.argmax(axis=-1)).astype(jnp.int32)
+    return jnp.where(above, jnp.inf, mass).argmax(axis=-1).astype(jnp.int32)

@@ -37,14 +37,14 @@ _LOG = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """What samples answers. `JaxEngine` does it here; another may call a server.
+    """What samples answers. `JaxEngine` does it here; another may call a server."""
 
-    Attributes:
-      fingerprint: `sampling.weights.fingerprint` of the weights that the latest answers come from, or None where an
-        engine cannot tell. Callers compare it with their own.
-    """
+    @property
+    def fingerprint(self) -> int | None:
+        """`sampling.weights.fingerprint` of the weights that the latest answers come from.
 
-    fingerprint: int | None
+        None where an engine cannot tell. Callers compare it with their own.
+        """
 
     def generate(self, parameters: Parameters, prompts: Prompts, counts: Counts, settings: Sampling,
                  key: jax.Array, *, numbers: Sequence[int] | None = None, first: int = 0) -> Completions:

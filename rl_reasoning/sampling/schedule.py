@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from rl_reasoning import keys
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
 from rl_reasoning.parallel.exchange import fetch
 from rl_reasoning.sampling import decode
@@ -86,12 +87,13 @@ class Run:
         if not windows:
             return
         rows = request.rows(max(len(np.unique(request.prompt[samples])) for samples in windows))
-        self._slots = self.call("fill", self._window(windows[0], rows), request.rules, tokens=request.answer_room)
+        self._slots = self.call("fill", *self._window(windows[0], rows), request.rules)
         self._holder = np.concatenate([windows[0], np.full(request.slots - len(windows[0]), -1)])
         for number, samples in enumerate(windows[1:], 2):
-            window, placed, more = self._window(samples, rows), 0, number < len(windows)
+            (window, uniforms), placed, more = self._window(samples, rows), 0, number < len(windows)
             while (placed < len(samples) or (not more and self._running)) and not request.cancel():
-                self._slots, retired = self._loop("decode_and_refill", (window, np.int32(placed)), (np.bool_(more),))
+                self._slots, retired = self._loop("decode_and_refill", (window, uniforms, np.int32(placed)),
+                                                  (np.bool_(more),))
                 retired = fetch(retired)
                 yield from self._retire(retired, samples[placed:])
                 placed += int(retired.count)
@@ -109,7 +111,7 @@ class Run:
     def _loop(self, name: str, before: tuple[Any, ...] = (), after: tuple[Any, ...] = ()) -> Any:
         """One of the two loops, after ending what holds a stop string."""
         if self.request.stop:
-            slots = fetch(self._slots._replace(caches=[], keys=None))
+            slots = fetch(self._slots._replace(caches=[], uniforms=None))
             found = [reason == RUNNING and self.request.stop.length(ids) is not None
                      for reason, ids in zip(slots.reason, _unrolled(slots), strict=True)]
             self._end(np.asarray(found), StopReason.STOP_STRING)
@@ -120,8 +122,11 @@ class Run:
         if which.any():
             self._slots = self.call("end", self._slots, which, np.int8(reason))
 
-    def _window(self, samples: np.ndarray, rows: int) -> Window:
-        """Prefills the prompts of some answers; both are filled up to the compiled shape with repeats."""
+    def _window(self, samples: np.ndarray, rows: int) -> tuple[Window, np.ndarray]:
+        """Prefills the prompts of some answers; both are filled up to the compiled shape with repeats.
+
+        Returns: the window, and the random numbers of its answers.
+        """
         request = self.request
         group = decode.rows_at_once(request.prompt_room)
         rows = rows if rows <= group else rows + -rows % group
@@ -131,10 +136,11 @@ class Run:
         padded = _fill_up(samples, request.slots)
         room = request.prompt_room - request.prompts.ids.shape[1]
         ids = np.pad(request.prompts.ids[prompts], ((0, 0), (0, room))).astype(np.int32)
-        waiting = Waiting(_fill_up(place, request.slots).astype(np.int32), request.numbers[padded],
-                          request.samples[padded], request.limits[padded], np.asarray(len(samples), np.int32))
+        uniforms = keys.uniforms(request.key, request.numbers[padded], request.samples[padded], request.answer_room)
+        waiting = Waiting(_fill_up(place, request.slots).astype(np.int32), uniforms[:, 0], request.limits[padded],
+                          np.asarray(len(samples), np.int32))
         return self.call("prefill", self.config, self.weights, ids, request.prompts.lengths[prompts].astype(np.int32),
-                         waiting, request.key, request.rules)
+                         waiting, request.rules), uniforms
 
     def _retire(self, retired: Retired, samples: np.ndarray) -> Iterator[Finished]:
         """The answers that gave their slots to `samples`, in that order."""
@@ -147,7 +153,7 @@ class Run:
 
     def _ended(self) -> Iterator[Finished]:
         """The answers that have ended and still have their slots."""
-        slots = fetch(self._slots._replace(caches=[], keys=None))
+        slots = fetch(self._slots._replace(caches=[], uniforms=None))
         yield from self._answers(np.where(slots.reason == RUNNING, -1, self._holder), slots, slots.count)
         self._holder = np.where(slots.reason == RUNNING, self._holder, -1)
 

@@ -4,8 +4,9 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
+from rl_reasoning.tokenizers.pieces import PieceTokenizer
 from rl_reasoning.tokenizers.symbols import SymbolTokenizer
-from rl_reasoning.types import Outcome, Problem, Verdict
+from rl_reasoning.types import Message, Outcome, Problem, Verdict
 
 Verify = Callable[[Problem, str], Verdict]
 
@@ -19,10 +20,14 @@ class Task(Protocol):
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Stands in problems and samples."""
+        ...
 
     @property
-    def in_process(self) -> bool: ...
+    def in_process(self) -> bool:
+        """Whether `verify` may run in the training process."""
+        ...
 
     def train_problems(self) -> Sequence[Problem]:
         """All problems that may be trained on."""
@@ -46,13 +51,15 @@ class Language(Task, Protocol):
     """
 
     @property
-    def longest_answer(self) -> int: ...
+    def longest_answer(self) -> int:
+        """Tokens of the longest trace's answer."""
+        ...
 
-    def tokenizer(self) -> SymbolTokenizer:
+    def tokenizer(self) -> SymbolTokenizer | PieceTokenizer:
         """One token a word of the language."""
         ...
 
-    def traces(self, rng: random.Random, count: int, wrong: float) -> list[tuple[str, str]]:
+    def traces(self, rng: random.Random, count: int, wrong: float) -> list[tuple[str | tuple[Message, ...], str]]:
         """(prompt, answer) pairs for a warm start, a share of them `wrong`, none of a held-out problem."""
         ...
 

@@ -106,7 +106,7 @@ def _sums(settings: config.Arithmetic, stream: str) -> Iterator[tuple[str, int]]
     try:
         import reasoning_gym
     except ImportError as error:
-        raise ImportError("the arithmetic task needs reasoning-gym: pip install rl_reasoning[lm]") from error
+        raise ImportError("the arithmetic task needs reasoning-gym: pip install -e '.[lm]'") from error
     # The generator seeds item i with seed + i, so that neighbouring seeds would share nearly all items.
     seed = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8])
     items = reasoning_gym.create_dataset(

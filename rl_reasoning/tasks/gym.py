@@ -59,7 +59,7 @@ class Gym:
 
         Raises ValueError when there is none.
         """
-        problems = self._draw("train", self._settings.size, held_out=False)
+        problems = self.draw("train", self._settings.size, held_out=False)
         if not problems:
             raise ValueError(f"task.gym.name={self._settings.name!r} gave no problem to train on with these options: "
                              "lower task.gym.held_out, or change task.gym.options")
@@ -67,7 +67,7 @@ class Gym:
 
     def held_out_problems(self, count: int, seed: int) -> tuple[Problem, ...]:
         """`count` distinct held-out problems, the same for the same seed. Raises ValueError when there are fewer."""
-        problems = self._draw(f"held out {seed}", count, held_out=True)
+        problems = self.draw(f"held out {seed}", count, held_out=True)
         if len(problems) < count:
             raise ValueError(f"task.gym has {len(problems)} held-out problems and {count} were asked for: lower "
                              "evaluation.problems, raise task.gym.held_out, or give options with more problems")
@@ -103,7 +103,7 @@ class Gym:
         """Whether the scorer works at all on this problem."""
         return self._scorer.score_answer(answer=problem.answer["answer"], entry=problem.answer) == 1
 
-    def _draw(self, stream: str, count: int, *, held_out: bool) -> tuple[Problem, ...]:
+    def draw(self, stream: str, count: int, *, held_out: bool) -> tuple[Problem, ...]:
         """Distinct problems of one side of the split, in the stream's order; stops when no new ones come."""
         found: list[Problem] = []
         seen: set[str] = set()
@@ -111,7 +111,7 @@ class Gym:
         for chunk in self._chunks(stream):
             before = len(seen)
             for entry in chunk:
-                problem = _problem(entry, self._settings.name)
+                problem = _problem(entry, self._settings)
                 if problem.id not in seen and is_held_out(problem.id, self._settings.held_out) == held_out:
                     found.append(problem)
                     if len(found) == count:
@@ -135,7 +135,7 @@ def _dataset(settings: Settings, seed: int, size: int) -> Any:
     try:
         from reasoning_gym.factory import CURRICULA, DATASETS
     except ImportError as error:
-        raise ImportError("the gym task needs reasoning-gym: pip install rl_reasoning[lm]") from error
+        raise ImportError("the gym task needs reasoning-gym: pip install -e '.[lm]'") from error
     name, level = settings.name, settings.level
     if name not in DATASETS:
         near = difflib.get_close_matches(name, DATASETS, 3) or sorted(DATASETS)[:5]
@@ -157,13 +157,14 @@ def _dataset(settings: Settings, seed: int, size: int) -> Any:
                          f"({error}); its options are {known}") from error
 
 
-def _problem(entry: dict[str, Any], name: str) -> Problem:
+def _problem(entry: dict[str, Any], settings: Settings) -> Problem:
     digest = hashlib.sha256(entry["question"].encode()).hexdigest()[:20]
     difficulty = entry["metadata"].get("difficulty")
     facts = {**entry["metadata"], **(difficulty if isinstance(difficulty, Mapping) else {})}
     plain = {key: value for key, value in facts.items() if isinstance(value, bool | int | float | str)}
-    return Problem(f"gym {name}: {digest}", (Message("user", f"{entry['question']}\n\n{INSTRUCTION}"),), entry, "gym",
-                   {**plain, "generator": name})
+    text = f"{entry['question']}\n\n{INSTRUCTION}" if settings.instruction else entry["question"]
+    return Problem(f"gym {settings.name}: {digest}", (Message("user", text),), entry, "gym",
+                   {**plain, "generator": settings.name})
 
 
 def refuse(answer: str, parsed_by_sympy: bool) -> str | None:

@@ -108,7 +108,7 @@ def _pipeline(tokens: Sequence[str], merges: Sequence[str]) -> Any:
         import tokenizers
         from tokenizers import decoders, models, pre_tokenizers
     except ImportError as error:
-        raise ImportError("byte-level BPE needs the tokenizers package: pip install rl_reasoning[lm]") from error
+        raise ImportError("byte-level BPE needs the tokenizers package: pip install -e '.[lm]'") from error
     vocabulary = {token: i for i, token in enumerate(tokens)}
     if len(vocabulary) != len(tokens):
         raise ValueError("the vocabulary holds a token twice")

@@ -69,15 +69,15 @@ class Dialogue:
         return ("\n".join([*lines, f"Assistant:{self.opening}"]),)
 
 
-_BOXED = "Please reason step by step, and put your final answer within \\boxed{}."
+BOXED = "Please reason step by step, and put your final answer within \\boxed{}."  # the request of most work on maths
 # The prompts that papers trained with, by name; "template" in the settings is the model's own.
 FORMATS: dict[str, ChatML | Dialogue] = {
     # arXiv 2506.01347 and most work on Qwen2.5-Math.
-    "qwen_boxed": ChatML("You are a helpful assistant.", request=f"\n{_BOXED}"),
+    "qwen_boxed": ChatML("You are a helpful assistant.", request=f"\n{BOXED}"),
     # Qwen3: the model opens <think> itself, or finds an empty thought; arXiv 2506.01347 ends it with one newline,
     # where the model's own template has two.
-    "qwen3_thinking": ChatML(request=f"\n{_BOXED}"),
-    "qwen3_no_thinking": ChatML(request=f"\n{_BOXED}", opening="<think>\n\n</think>\n"),
+    "qwen3_thinking": ChatML(request=f"\n{BOXED}"),
+    "qwen3_no_thinking": ChatML(request=f"\n{BOXED}", opening="<think>\n\n</think>\n"),
     # DeepSeek-R1-Zero, arXiv 2501.12948, table 1.
     "r1": Dialogue(
         "A conversation between User and Assistant. The user asks a question, and the Assistant solves it. The "

@@ -139,7 +139,7 @@ def _json_tokenizer(folder: Path, settings: Mapping[str, Any]) -> JsonTokenizer:
     try:
         import tokenizers
     except ImportError as error:
-        raise ImportError("tokenizer.json needs the tokenizers package: pip install rl_reasoning[lm]") from error
+        raise ImportError("tokenizer.json needs the tokenizers package: pip install -e '.[lm]'") from error
     path = folder / JSON
     text = read_text(path)
     try:

@@ -95,7 +95,7 @@ def _jinja2() -> Any:
         import jinja2.ext
         import jinja2.sandbox
     except ImportError as error:
-        raise ImportError("chat templates need jinja2: pip install rl_reasoning[lm]") from error
+        raise ImportError("chat templates need jinja2: pip install -e '.[lm]'") from error
     return jinja2
 
 

@@ -48,7 +48,7 @@ class SymbolTokenizer:
         try:
             from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
         except ImportError as error:
-            raise ImportError("tokenizer.json needs the tokenizers package: pip install rl_reasoning[lm]") from error
+            raise ImportError("tokenizer.json needs the tokenizers package: pip install -e '.[lm]'") from error
         pipeline = Tokenizer(models.WordLevel(self._ids, unk_token=END))
         pipeline.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         pipeline.add_special_tokens([AddedToken(END, special=True, normalized=False)])

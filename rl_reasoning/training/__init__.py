@@ -1,0 +1,1 @@
+"""The train state, its jitted update, packing, and checkpoints."""

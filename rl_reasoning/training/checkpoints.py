@@ -169,6 +169,7 @@ def _require_sane(path: Path, listed: Mapping[str, Any]) -> None:
 
 def _read(folder: Path, stored: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
     """Reads arrays whose shapes Orbax's own metadata confirm first, so that none is larger than was said."""
+    folder = folder.absolute()  # of any other Orbax finds no metadata
     try:
         with _orbax() as checkpointer:
             held = checkpointer.metadata(folder).item_metadata

@@ -131,6 +131,18 @@ def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.Gr
         config, initialize(config, jax.random.key(0)), optimizer, critic=critic))), layout)
 
 
+def make_gradient(config: DecoderConfig, objective: Objective, *, temperature: float, key: jax.Array,
+                  memory: Memory = Memory()) -> Callable[[TrainState, TrainBatch], dict[str, Parameters]]:
+    """The jitted gradient that an update of the state by the batch would follow; the state stays as it is.
+
+    Args: see `make_update`.
+    """
+    def gradient(state: TrainState, batch: TrainBatch) -> dict[str, Parameters]:
+        return _gradient(config, objective, temperature, memory, state, state.frozen, batch, key)[0]
+
+    return jax.jit(gradient)
+
+
 def _compile(update: Callable, layout: Layout | None, shapes: Callable[[], TrainState]) -> Callable:
     """The update, jitted: its state is donated, and on a mesh all that goes in and out has its place."""
     if layout is None:

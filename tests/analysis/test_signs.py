@@ -12,6 +12,7 @@ from rl_reasoning.analysis.signs import (
     expected_gradient,
     mass_flow,
     noise,
+    paired_noise,
     sampled_noise,
     second_moments,
     step,
@@ -111,3 +112,33 @@ def test_dividing_by_kept_rows_takes_the_larger_step():
     drawn, weights = jnp.asarray([0, 1, 2, 3]), coefficients(rewards)["psr"]
     kept, every = (step(jax.nn.log_softmax, logits, drawn, weights, 0.1, kept_rows=flag) for flag in (True, False))
     np.testing.assert_allclose(kept, 4 * every, rtol=1e-5)
+
+
+def test_paired_noise_of_known_gradients():
+    """One mean for both, noise that both share and noise of their own, drowning it: E |x|^2 = signal + variance."""
+    rng, mean = np.random.default_rng(0), np.random.default_rng(1).normal(size=400) / 20  # of squared norm about 1
+    shared = rng.normal(0, 0.1, (400, 400))
+    first = mean + shared + rng.normal(0, 0.1, (400, 400))
+    second = mean - shared + rng.normal(0, 0.3, (400, 400))
+    found = paired_noise(first, second)
+    assert found.signal == pytest.approx(np.square(mean).sum(), rel=0.05)
+    np.testing.assert_allclose(found.variances, [400 * 0.02, 400 * 0.1], rtol=0.02)
+    np.testing.assert_allclose(found.noise, found.variances / found.signal)
+    assert found.cosine == pytest.approx(1.0, abs=0.05)
+    # Eight rollouts alone: the plain cosine of both means is far from what it should be, the other's mean is not.
+    few = [(first[at:at + 8], second[at:at + 8]) for at in range(0, 400, 8)]
+    plain = [a.mean(0) @ b.mean(0) / np.linalg.norm(a.mean(0)) / np.linalg.norm(b.mean(0)) for a, b in few]
+    assert np.mean(plain) < 0.4
+    assert np.nanmedian([paired_noise(a, b).cosine for a, b in few]) == pytest.approx(1.0, abs=0.25)
+
+
+def test_paired_noise_at_its_ends():
+    exact = paired_noise(np.tile([[3.0, 4.0]], (3, 1)), np.tile([[6.0, 8.0]], (3, 1)))
+    assert (exact.signal, exact.cosine) == (pytest.approx(7.5 ** 2), pytest.approx(1.0))
+    np.testing.assert_allclose(exact.variances, 0, atol=1e-9)
+    other = paired_noise(np.tile([[1.0, 0.0]], (2, 1)), np.tile([[0.0, 1.0]], (2, 1)))
+    assert other.cosine == pytest.approx(0.0)
+    nothing = paired_noise(np.asarray([[1.0], [-1.0]]), np.asarray([[1.0], [-1.0]]))
+    assert np.isnan([nothing.cosine, *nothing.noise]).all()
+    with pytest.raises(ValueError, match="at least 2"):
+        paired_noise(np.ones((1, 2)), np.ones((1, 2)))

@@ -13,9 +13,10 @@ import time
 import pytest
 
 from experiments.configs import countdown, evaluate, path
-from rl_reasoning.config import Evaluation, Sampling
+from rl_reasoning.config import Evaluation, Sampling, WarmStart
 from rl_reasoning.edge import ConfigError, read_experiment
 from rl_reasoning.loop import evaluate_policy, evaluating, run_experiment
+from rl_reasoning.loop.restore import export_run
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.reporting.sample_file import SampleFile
 
@@ -58,6 +59,25 @@ def test_a_run_s_policy_gives_what_its_run_found(trained, whole):
     own, again = RunFolder(trained).evaluations()[-1], whole.evaluations()[0]
     assert (own["right"], own["pass_at_k"], own["ids"]) == (again["right"], again["pass_at_k"], again["ids"])
     assert list(RunFolder(trained).samples("step_0001")) == list(whole.samples("step_0001"))
+
+
+def test_a_hugging_face_folder_gives_the_answers_of_the_policy_that_it_was_exported_from(trained, whole, tmp_path):
+    """The same records, but for how tokens changed from a base, which a folder has not; and the same summary."""
+    export_run(trained, tmp_path / "hf")
+    model = dataclasses.replace(smoke(tmp_path).model, source=str(tmp_path / "hf"))
+    assert run_experiment(smoke(tmp_path, mode="evaluate", model=model, evaluation=SMALL,
+                                warm_start=WarmStart(steps=0, refine_steps=0))) == 0
+    [path] = tmp_path.glob("*-evaluate-*")
+    folder = RunFolder(path)
+    expected = [record | {"tokens": [row[:2] for row in record["tokens"]]} if "tokens" in record else record
+                for record in whole.samples("step_0001")]
+    assert len(expected) == 30
+    assert list(folder.samples("policy")) == expected
+    own, again = whole.evaluations()[0], folder.evaluations()[0]
+    assert again["algorithm"] == "hf"
+    assert [own[name] for name in ("right", "pass_at_k", "ids", "entropy")] == [
+        again[name] for name in ("right", "pass_at_k", "ids", "entropy")]
+    assert folder.report_path.exists()
 
 
 def test_some_answers_carry_their_tokens(whole):

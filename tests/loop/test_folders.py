@@ -8,7 +8,7 @@ import pytest
 
 from rl_reasoning.config import RL, Experiment
 from rl_reasoning.edge import ConfigError
-from rl_reasoning.loop.folders import STATUS, is_finished, opened
+from rl_reasoning.loop.folders import STATUS, is_finished, opened, work_folder
 
 
 @pytest.fixture(name="settings")
@@ -70,3 +70,10 @@ def test_what_is_no_number_is_no_run_of_this_name(settings, tmp_path):
     (tmp_path / "run-old").mkdir()
     (tmp_path / "run-7").mkdir()  # of a version that wrote no status: left alone
     assert begin(settings) == "run"
+
+
+def test_t61_a_work_folder_that_cannot_be_is_named_before_anything_runs(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match=r"config\.workdir = .*file/runs.*name a folder that you may write to"):
+        work_folder(Experiment(workdir=str(tmp_path / "file" / "runs")))
+    assert work_folder(Experiment(workdir=str(tmp_path / "new" / "runs"))).is_dir()

@@ -421,6 +421,23 @@ def test_t23_gradients_that_stay_without_a_value_roll_back_dump_the_batch_and_en
     assert set(answers[0]) == {"problem", "text", "outcome", "reward", "ids", "logprobs"}
 
 
+def test_a_refill_that_finds_nothing_is_saved_and_ends_and_ends_again(tmp_path, monkeypatch):
+    """From step 3 on no group is informative: the state after step 4 is kept, and the same call ends a step later."""
+    original = reinforce.learn
+
+    def barren(used, current, collected, step, reference):
+        after, found, timings = original(used, current, collected, step, reference)
+        return after, found | {"plan/informative": float(step < 3)}, timings
+
+    monkeypatch.setattr(reinforce, "learn", barren)
+    lab = dataclasses.replace(trainer().lab, experiment=dataclasses.replace(
+        trainer().lab.experiment, watch=Watch(uninformative=2)))
+    for last in (4, 5):
+        with pytest.raises(TrainingFailed, match="no group of the last 2 steps had answers with different rewards"):
+            run(tmp_path, AT_THE_END, used=dataclasses.replace(trainer(), lab=lab))
+        assert max(checkpoints.steps(tmp_path / "checkpoints")) == last
+
+
 def test_t23_checkpoints_of_the_streak_are_removed(tmp_path):
     stopped_at(tmp_path, 4, Checkpoint(every=1, keep=9))
     with Keeper(RunFolder(tmp_path), EVERY_STEP, prints(), trainer().batches) as kept:

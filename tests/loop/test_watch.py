@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import Watch
-from rl_reasoning.loop.watch import Diverged, outside, repetition, watch
+from rl_reasoning.loop.watch import Diverged, NothingInformative, outside, repetition, watch
 
 FINE = {"optimizer/skipped": 0.0, "optimizer/idle": 0.0, "policy/entropy": 0.5, "policy/kl_reference": 0.1,
         "length/repetition": 0.0, "length/truncated": 0.0, "optimizer/gradient_norm": 1.0}
@@ -14,7 +13,7 @@ FINE = {"optimizer/skipped": 0.0, "optimizer/idle": 0.0, "policy/entropy": 0.5, 
 def seen(steps, settings=None, **metrics):
     streaks = {}
     for step in range(1, steps + 1):
-        streaks = watch(settings or Watch(), ALGORITHMS["grpo"], streaks, step, FINE | metrics)
+        streaks = watch(settings or Watch(), streaks, step, FINE | metrics)
     return streaks
 
 
@@ -34,7 +33,7 @@ def test_a_band_that_is_left_for_three_steps_is_said_once(capsys, metric, value,
 
 def test_a_healthy_run_is_quiet_and_forgets_its_streaks(capsys):
     assert seen(5) == {}
-    assert watch(Watch(), ALGORITHMS["grpo"], {"idle": 4, "policy/entropy": 2}, 9, FINE) == {}
+    assert watch(Watch(), {"idle": 4, "policy/entropy": 2}, 9, FINE) == {}
     assert capsys.readouterr().err == ""
 
 
@@ -48,6 +47,19 @@ def test_t23_a_streak_of_skipped_updates_ends_the_run_and_knows_where_it_began()
     with pytest.raises(Diverged, match="no update of the last 3 steps had a finite gradient") as error:
         seen(9, Watch(skipped=3), **{"optimizer/skipped": 1.0})
     assert error.value.since == 1
+
+
+def test_a_refill_that_finds_nothing_for_some_steps_ends_the_run_and_says_why():
+    found = FINE | {"plan/informative": 0.0, "plan/rounds": 11.0, "groups/all_right": 0.25, "groups/all_wrong": 0.75}
+    streaks = {}
+    for step in (1, 2):
+        streaks = watch(Watch(uninformative=3), streaks, step, found)
+    assert streaks == {"uninformative": 2}
+    assert watch(Watch(uninformative=3), streaks, 3, found | {"plan/informative": 0.125}) == {}
+    assert watch(Watch(uninformative=0), streaks, 3, found) == {"uninformative": 3}
+    with pytest.raises(NothingInformative, match=r"last 3 steps .* in 11 rounds .* 25 % were all right and 75 % all "
+                                                 r"wrong.* watch\.uninformative=0"):
+        watch(Watch(uninformative=3), streaks, 3, found)
 
 
 def test_nothing_to_learn_from_is_said_once(capsys):

@@ -213,5 +213,5 @@ def test_a_row_that_is_no_whole_number_of_blocks(tmp_path):
 
 def test_without_the_gguf_package_the_extra_is_named(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(ImportError, match=r"pip install rl_reasoning\[lm\]"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[lm\]'"):
         read_parameters(path)

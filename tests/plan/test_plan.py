@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from rl_reasoning.plan import slices
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -61,3 +63,16 @@ def test_what_cannot_be_planned_ends_at_once(argument, message):
     ended = run("--topology=v5e:2x2", argument, timeout=60)
     assert ended.returncode == 2
     assert message in ended.stderr
+
+
+def test_a_missing_compiler_is_named_with_what_installs_it(monkeypatch):
+    monkeypatch.setattr(slices.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[plan\]'"):
+        slices.devices("v5e:2x2")
+
+
+def test_a_plan_without_a_slice_says_what_a_slice_is_and_lists_models_all_the_same():
+    ended = run(timeout=60)
+    assert ended.returncode == 2
+    assert "--topology is missing: give kind and shape of the slice, as in v5e:4x4" in ended.stderr
+    assert "qwen2.5-math-7b" in run("--model=list", timeout=60).stdout.split()

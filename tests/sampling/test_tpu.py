@@ -38,10 +38,11 @@ def compiled_loop(topology, shape, rows, config=QWEN_7B, prompt=256, tokens=1024
     stacked = placed(stacked, shardings(layout, stacked))
     rules = make_rules(Sampling(max_tokens=tokens), config.vocabulary, 0)
     number = jnp.zeros(rows, jnp.int32)
-    waiting = Waiting(number, number.astype(jnp.uint32), number, number, jnp.int32(rows))
+    uniforms = jnp.zeros((rows, tokens))
+    waiting = Waiting(number, uniforms[:, 0], number, jnp.int32(rows))
     slots = jax.eval_shape(lambda weights: fill(prefill(
-        config, unstack_layers(config, weights), jnp.zeros((rows, prompt), jnp.int32), number, waiting,
-        jax.random.key(0), rules), rules, tokens=tokens), stacked)
+        config, unstack_layers(config, weights), jnp.zeros((rows, prompt), jnp.int32), number, waiting, rules),
+        uniforms, rules), stacked)
     by_heads = NamedSharding(mesh, PartitionSpec(BATCH, TENSOR))
     slots = placed(slots, jax.tree.map(lambda leaf: by_heads if leaf.ndim == 4 else layout.rows() if leaf.ndim
                                        else layout.whole, slots))

@@ -178,5 +178,5 @@ def test_a_verifier_process_needs_neither_jax_nor_the_generator(task):
 
 def test_without_reasoning_gym_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
-    with pytest.raises(ImportError, match=r"pip install rl_reasoning\[lm\]"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[lm\]'"):
         small().train_problems()

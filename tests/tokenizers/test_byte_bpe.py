@@ -127,5 +127,5 @@ def test_a_base_model_has_no_template_and_says_so(tmp_path):
 
 def test_without_the_tokenizers_package_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(ImportError, match=r"pip install rl_reasoning\[lm\]"):
+    with pytest.raises(ImportError, match=r"pip install -e '\.\[lm\]'"):
         ByteBPE(fixture.tokens(), fixture.MERGES, special=range(3), eos_id=2, template=ChatML("S"))

@@ -55,6 +55,15 @@ def test_everything_comes_back_bit_for_bit(kept):
     np.testing.assert_array_equal(part["parameters"]["policy"]["kernel"], TREE["parameters"]["policy"]["kernel"])
 
 
+def test_a_folder_may_be_named_from_where_one_stands(kept, monkeypatch):
+    monkeypatch.chdir(kept.parent)
+    checkpoints.save(pathlib.Path("step_0007"), checkpoints.on_host(TREE), {"step": 7})
+    for name in (kept.name, "step_0007"):
+        again = checkpoints.restore(pathlib.Path(name), TREE)
+        assert again["parameters"]["policy"]["kernel"].tobytes() == np.asarray(
+            TREE["parameters"]["policy"]["kernel"]).tobytes()
+
+
 def test_a_copy_on_the_host_does_not_follow_what_it_was_copied_from():
     source = np.zeros(3)
     copied = checkpoints.on_host({"a": source, "b": jnp.zeros(3)})

@@ -18,7 +18,7 @@ from rl_reasoning.models.likelihood import token_logprobs
 from rl_reasoning.training.batch import Answers, minibatches
 from rl_reasoning.training.state import start
 from rl_reasoning.training.states import Memory
-from rl_reasoning.training.update import make_score, make_update
+from rl_reasoning.training.update import make_gradient, make_score, make_update
 
 CONFIG = DecoderConfig(vocabulary=11, layers=2, width=12, heads=2, kv_heads=1, head_dim=6, mlp=16)
 POLICY = initialize(CONFIG, jax.random.key(0))
@@ -105,6 +105,9 @@ def test_gradient_equals_a_loss_written_from_unpacked_sequences():
     expected = jax.tree.map(lambda p, g: p - g, POLICY, gradient)
     updated, metrics = step(answers, kind)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), updated["policy"], expected)
+    [batch] = minibatches(answers, 1, 1, 40, order=None)
+    alone = make_gradient(CONFIG, kind, temperature=0.9, key=KEY)(start(CONFIG, POLICY, SGD, critic=None), batch)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), alone["policy"], gradient)
     assert metrics["optimizer/gradient_norm"] == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-5)
 
 

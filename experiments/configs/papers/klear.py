@@ -47,7 +47,7 @@ def get_config(preset: str = "") -> ConfigDict:
     config.rl.prompts = 128
     config.rl.samples = 8
     config.rl.minibatches = 8
-    config.rl.microbatches = 16
+    config.rl.microbatches = 4
     config.rl.max_tokens = 32768 - 2048
     config.rl.row_length = 32768
     config.rl.slots = 512
@@ -78,7 +78,7 @@ def code(config: ConfigDict) -> None:
     config.task.code.tests = 16
     config.verifier.seconds = 20.0
     config.rl.minibatches = 4
-    config.rl.microbatches = 32
+    config.rl.microbatches = 8
     config.rl.optimizer.learning_rate = 5e-7
 
 

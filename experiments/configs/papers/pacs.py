@@ -13,6 +13,10 @@ version's text says 8,192), 300 steps.
 Expected, as published for Qwen2.5-7B, Pass@1 (this has not been run here): MATH-500 base 61.55, PPO 76.56, GRPO 78.29,
 PACS 78.97; AIME 2024 7.26, 15.56, 14.10, 15.80; AIME 2025 3.35, 9.61, 8.36, 13.33. Pass@256 on AIME 2025: 50.11, 42.91,
 46.45, 58.22.
+
+Planned (compiled for it, not run; scripts/plan.py --config=experiments/configs/papers/pacs.py --topology=v5e:16x16):
+fits, of 15.75 GiB a chip decoding takes 11.86 and the update 8.92; a step whose answers all have the most tokens is
+estimated at 194 s, 140 of them decoding.
 """
 
 from ml_collections import ConfigDict

@@ -17,6 +17,10 @@ Expected, as published for Qwen2.5-Math-7B, Pass@1 / Pass@256 on MATH (this has 
     base 63.2 / 96.9   PPO 76.6 / 96.3   GRPO 76.3 / 95.5   REINFORCE 74.8 / 92.0
     PSR 74.1 / 91.2    NSR 75.7 / 96.9   W-REINFORCE 76.6 / 96.7
 
+Planned (compiled for it, not run; scripts/plan.py --config=experiments/configs/papers/rlvr_decomposed.py
+--topology=v5e:16x16): fits, of 15.75 GiB a chip decoding takes 10.98 and the update 8.35; a step whose answers all
+have the most tokens is estimated at 146 s, 102 of them decoding.
+
 Afterwards `experiments/configs/evaluate.py:rlvr_decomposed` with `--config.evaluation.run=RUN` is its evaluation.
 """
 

@@ -21,7 +21,7 @@ def _library() -> tuple[Any, Any, Any]:
         import math_verify
         from latex2sympy2_extended import NormalizationConfig
     except ImportError as error:
-        raise ImportError("this grader needs math-verify: pip install rl_reasoning[lm]") from error
+        raise ImportError("this grader needs math-verify: pip install -e '.[lm]'") from error
     for module in ("math_verify.parser", "math_verify.grader"):  # each warns once that its timeout is off
         logging.getLogger(module).setLevel(logging.ERROR)
     rules = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="last",

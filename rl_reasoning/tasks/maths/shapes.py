@@ -57,6 +57,7 @@ class Shape:
 
     @property
     def unordered(self) -> bool:
+        """Whether its items may come in any order."""
         return self.kind in ("list", "set", "union")
 
 

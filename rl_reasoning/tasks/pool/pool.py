@@ -139,8 +139,9 @@ class VerifierPool:
             complaint = f"{type(error).__name__} while it was loaded: {error}".encode()
         if complaint != b"":
             self._finalizer()
-            raise PoolError("a verifier process could not load the verifier: "
-                            + (complaint or b"it died while importing").decode(errors="replace"))
+            said = (complaint or b"it died while importing").decode(errors="replace")
+            where = f"; modules are looked for in {os.getcwd()} and on PYTHONPATH" if "ModuleNotFound" in said else ""
+            raise PoolError(f"a verifier process could not load the verifier: {said}{where}")
         ours.settimeout(FORK_SECONDS)
 
     def _request(self, kind: bytes, pid: int, descriptors: Sequence[int] = ()) -> int:
