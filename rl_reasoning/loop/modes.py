@@ -88,8 +88,8 @@ def _one_of_several(experiment: Experiment, hosts: Hosts) -> int:
         code, text = 2, f"error: {error}"
     except (TrainingFailed, NothingScored, PoolError, OSError, HostsError) as error:
         code, text = 1, f"stopped: {error}"
-    except Exception:
-        code, text = 1, "\n".join([traceback.format_exc(), *hosts.failures()])
+    except Exception as error:  # whatever it is must be said, and must not leave the others waiting
+        code, text = 1, "\n".join([*traceback.format_exception(error), *hosts.failures()])
     say(f"process {hosts.index}: {text}")
     hosts.leave()
     os._exit(code)
