@@ -169,7 +169,7 @@ def draw(weights: jax.Array, uniforms: Array) -> jax.Array:
     return chosen * block + _first_above(jnp.cumsum(inner, axis=-1), target - reached, inner)
 
 
-def _first_above(cumulative: jax.Array, target: jax.Array, mass: jax.Array) -> jax.Array:
+def _first_above(cumulative: jax.Array, target: Array, mass: jax.Array) -> jax.Array:
     """First column whose cumulative mass exceeds the target; the heaviest one where rounding leaves none."""
     above = (cumulative > target[:, None]) & (mass > 0)
     return jnp.where(above, jnp.inf, mass).argmax(axis=-1).astype(jnp.int32)
