@@ -33,22 +33,14 @@ def main(argv: list[str]) -> int:
 
 
 def run(experiment: Experiment) -> int:
-    """Checks the algorithms' names and options, then runs; imports jax, so it comes after the cheap checks."""
-    from rl_reasoning import options
-
+    """Runs what the settings say; imports jax, so it comes after the cheap checks."""
     if experiment.mode == "list":
+        from rl_reasoning import options
+
         print(options.table())
         return 0
     from rl_reasoning.loop import run_experiment
-    from rl_reasoning.loop.experiment import BASE
 
-    compared = [name for name in experiment.compare if name != BASE]
-    trained = {"train": [experiment.algorithm], "compare": compared, "evaluate": [], "latent_search": []}
-    for name in trained[experiment.mode]:
-        try:
-            options.check(name, options.resolve(name, experiment.objective), experiment)
-        except ValueError as error:
-            raise edge.ConfigError(str(error)) from None
     return run_experiment(experiment)
 
 

@@ -11,7 +11,7 @@ from rl_reasoning.config import Sampling
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
 from rl_reasoning.parallel import Layout
 from rl_reasoning.sampling.engine import Counts, Engine, JaxEngine
-from rl_reasoning.sampling.weights import check_fresh
+from rl_reasoning.sampling.weights import Fresh
 from rl_reasoning.tasks.pool import Verifier
 from rl_reasoning.tokenizers import Tokenizer
 from rl_reasoning.types import Completions, Outcome, Problem, Prompts, Rollouts, StopReason, Verdict
@@ -33,6 +33,7 @@ class Policy:
       prompt_tokens: room for a prompt; every batch of prompts is padded to it, so one shape is compiled.
       engine: what samples answers; ours if not given.
       layout: the devices that answer; None when it is one.
+      fresh: asks whether the engine holds the parameters that it was given.
     """
 
     config: DecoderConfig
@@ -40,6 +41,7 @@ class Policy:
     prompt_tokens: int
     engine: Engine = None  # type: ignore[assignment]  # there is one once the policy is made
     layout: Layout | None = None
+    fresh: Fresh = dataclasses.field(default_factory=Fresh, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.engine is None:
@@ -98,7 +100,7 @@ def sample_counts(policy: Policy, parameters: Parameters, problems: Sequence[Pro
     prompts = policy.encode(problems)
     flat = policy.engine.generate(parameters, prompts, counts, sampling, key,
                                   numbers=[problem.number for problem in problems], first=first)
-    check_fresh(policy.engine.fingerprint, parameters)
+    policy.fresh.check(policy.engine.fingerprint, parameters)
     return prompts, flat
 
 

@@ -38,9 +38,26 @@ def broken_rules(experiment: Experiment) -> Broken:
         yield "name", experiment.name, "must be letters, digits, '.', '_' and '-', since it names a folder"
     if [experiment.mesh.data, experiment.mesh.fsdp, experiment.mesh.tensor].count(0) > 1:
         yield "mesh", "two axes of 0", "at most one axis may be 0, which is as many devices as the others leave"
+    yield from _broken_distributed_rules(experiment)
     for key, text in (("algorithm", experiment.algorithm), ("workdir", experiment.workdir)):
         if not text.strip():
             yield key, text, "must not be empty"
+
+
+def _broken_distributed_rules(experiment: Experiment) -> Broken:
+    settings = experiment.distributed
+    if not settings.coordinator:
+        if settings.processes > 1:
+            yield ("distributed.processes", settings.processes, "needs distributed.coordinator, as HOST:PORT of "
+                   "process 0, or auto on a TPU pod")
+        return
+    if settings.coordinator != "auto" and not re.fullmatch(r"\S+:\d{1,5}", settings.coordinator):
+        yield "distributed.coordinator", settings.coordinator, "must be HOST:PORT, or auto"
+    if settings.process >= settings.processes:
+        yield ("distributed.process", settings.process, f"must be below distributed.processes = {settings.processes}; "
+               "the first is 0")
+    if experiment.mode not in ("train", "compare"):
+        yield "mode", experiment.mode, "is done by one process: leave distributed.coordinator empty"
 
 
 def _broken_model_rules(experiment: Experiment) -> Broken:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 SCRIPTS = [ROOT / "scripts" / "quickstart.sh", ROOT / "scripts" / "test.sh", ROOT / "scripts" / "venv.sh",
-           ROOT / ".ci" / "run"]
+           ROOT / "scripts" / "tpu_pod.sh", ROOT / ".ci" / "run"]
 
 # Everything that the scripts may use besides a python.
 TOOLS = ["bash", "cat", "cksum", "dirname", "env"]
@@ -210,3 +210,45 @@ def test_quickstart_for_real(tmp_path):
         assert ended.returncode == 0, ended.stderr
         assert ("installing" in ended.stderr) is expected
     assert list((tmp_path / "results").iterdir())
+
+
+def test_a_pods_workers_all_run_one_command(tmp_path):
+    """gcloud is stood in for: what it is asked to run on every worker is one line for a shell."""
+    machine = Machine(tmp_path, pythons=())
+    machine.install("gcloud", '#!/usr/bin/env bash\nprintf "[%s]" "$@" >>"$FAKE_LOG"; exit 7\n')
+    given = ["--zone=us-central2-b", "--dir=my copy", "--", "--config=a.py:b", "--config.model.source=a b"]
+    ended, calls = machine.run("tpu_pod.sh", "pod-1", *given)
+    assert ended.returncode == 7
+    assert calls == ["[compute][tpus][tpu-vm][ssh][pod-1][--zone=us-central2-b][--worker=all][--command="
+                     "cd my\\ copy && .venv/bin/python experiments/run.py --config=a.py:b "
+                     "--config.model.source=a\\ b --config.mesh.fsdp=0 --config.distributed.coordinator=auto ]"]
+    ended, calls = machine.run("tpu_pod.sh", "pod-1", "--dry-run", *given)
+    assert (ended.returncode, calls) == (0, [])
+    assert ended.stdout.startswith("gcloud compute tpus tpu-vm ssh pod-1 --zone=us-central2-b --worker=all --command=")
+
+
+def test_a_pod_of_this_machines_processes(tmp_path):
+    machine = Machine(tmp_path)
+    environment = {"PYTHON": str(machine.path / "python3"), "FAKE_VERSION": "4567", "FAKE_RUN_CODE": "75"}
+    ended, calls = machine.run("tpu_pod.sh", "--local=3", "--", "--config.rl.steps=3", **environment)
+    assert ended.returncode == 75, ended.stderr
+    assert sorted(calls) == [
+        f"run in {machine.elsewhere}: [{machine.project}/experiments/run.py] [--config.rl.steps=3] "
+        "[--config.mesh.fsdp=0] [--config.distributed.coordinator=127.0.0.1:4567] [--config.distributed.processes=3] "
+        f"[--config.distributed.process={number}]" for number in range(3)]
+    ended, calls = machine.run("tpu_pod.sh", "--local", "2", "--devices=4", "--dry-run", "--", "--config.mesh.data=8",
+                               **environment)
+    assert (ended.returncode, calls, len(ended.stdout.splitlines())) == (0, [], 2)
+    assert "fsdp" not in ended.stdout  # the mesh is the caller's
+    assert ended.stdout.startswith("env JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES=4 ")
+
+
+@pytest.mark.parametrize(("arguments", "named"), [
+    ((), "name a pod, or give --local N"), (("pod-1",), "give --zone=ZONE"), (("--local=two",), "--local=two: must be"),
+    (("pod-1", "--local=2"), "do not go together"), (("--zone=z", "--steps=3"), "--steps=3: unknown; what goes to"),
+    (("a", "b"), "the pod is named already, a"),
+])
+def test_a_pod_that_cannot_be(tmp_path, arguments, named):
+    ended, calls = Machine(tmp_path).run("tpu_pod.sh", *arguments)
+    assert (ended.returncode, calls) == (2, [])
+    assert named in ended.stderr

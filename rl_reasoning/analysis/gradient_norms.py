@@ -10,6 +10,7 @@ import optax
 
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
 from rl_reasoning.models.head_gradient import HeadSquares, head_gradient_squares
+from rl_reasoning.parallel.exchange import fetch
 from rl_reasoning.training.batch import Answers, TrainBatch, alone, apart, pack, stack
 from rl_reasoning.training.state import whole
 from rl_reasoning.training.states import Memory, predicting_states, token_mask
@@ -72,7 +73,7 @@ def measure(norms: Norms, trained: Parameters, frozen: Parameters, answers: Answ
         some = np.resize(np.arange(start, min(start + TOGETHER, count)), TOGETHER)  # the last ones again, to fill up
         batch = apart(answers, some) if one_by_one else stack([pack(
             alone(answers, some), length, TOGETHER, TOGETHER)])
-        found.append(np.asarray(norms(trained, frozen, batch)).ravel())
+        found.append(fetch(norms(trained, frozen, batch)).ravel())
     return np.concatenate([*found, np.zeros(0, np.float32)])[:count]
 
 
@@ -117,7 +118,7 @@ def make_spread(config: DecoderConfig, temperature: float) -> Callable[[Paramete
 
     def run(policy: Parameters, batch: TrainBatch) -> Spread:
         """Counts and variances, on the host."""
-        alone, together = jax.device_get(squares(policy, batch))
+        alone, together = fetch(squares(policy, batch))
         counts, sums = np.zeros_like(together), np.zeros_like(together)
         place = (np.arange(len(batch.groups))[:, None], batch.groups)
         np.add.at(counts, place, batch.lengths > 0)

@@ -9,7 +9,7 @@ import dataclasses
 from typing import Any
 
 from rl_reasoning.config.asking import LATENT_METHODS, Evaluation, Latent, Sampling
-from rl_reasoning.config.policy import LoRA, Mesh, Model, Precision
+from rl_reasoning.config.policy import Distributed, LoRA, Mesh, Model, Precision
 from rl_reasoning.config.setting import setting
 from rl_reasoning.config.tasks import (
     FUNCTION_NAME,
@@ -28,8 +28,8 @@ from rl_reasoning.config.training import RL, Checkpoint, Optimizer, WarmStart, W
 
 __all__ = [
     "FUNCTION_NAME", "LATENT_METHODS", "RL", "Arithmetic", "Blocksworld", "Checkpoint", "Code", "Countdown",
-    "Evaluation", "Experiment", "Gym", "Latent", "LoRA", "Math", "Mesh", "Model", "Optimizer", "Own", "Path",
-    "Precision", "Sampling", "Task", "Verifier", "WarmStart", "Watch", "setting",
+    "Distributed", "Evaluation", "Experiment", "Gym", "Latent", "LoRA", "Math", "Mesh", "Model", "Optimizer", "Own",
+    "Path", "Precision", "Sampling", "Task", "Verifier", "WarmStart", "Watch", "setting",
 ]
 
 
@@ -63,3 +63,4 @@ class Experiment:
     checkpoint: Checkpoint = dataclasses.field(default_factory=Checkpoint)
     watch: Watch = dataclasses.field(default_factory=Watch)
     mesh: Mesh = dataclasses.field(default_factory=Mesh)
+    distributed: Distributed = dataclasses.field(default_factory=Distributed)

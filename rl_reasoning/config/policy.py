@@ -54,3 +54,18 @@ class Mesh:
     fsdp: int = setting(1, low=0, doc="slices of parameters and optimizer state, each with its own rows too")
     tensor: int = setting(1, low=0, doc="slices of heads, MLP and vocabulary, all with the same rows")
     rules: dict[str, Any] = setting({}, doc="another mesh axis for an axis of rl_reasoning.parallel.RULES, or whole")
+
+
+@dataclasses.dataclass(frozen=True)
+class Distributed:
+    """Several processes that do one job, each with its own devices: the hosts of a pod, or a machine that plays one."""
+
+    coordinator: str = setting("", doc="HOST:PORT of process 0, or auto where the environment knows it, as on a TPU "
+                               "pod; empty is one process alone")
+    processes: int = setting(1, low=1, doc="how many there are; auto asks the environment")
+    process: int = setting(0, low=0, doc="which of them this is; auto asks the environment")
+    seconds: float = setting(600.0, low=0.1, doc="that a process may be late where all meet, before the others end")
+    longest: float = setting(7200.0, low=0.0, doc="seconds that a part of a step may take before a process takes "
+                             "the others for lost and ends; 0 is for ever")
+    replicas_every: int = setting(50, low=0, doc="steps between two comparisons, bit for bit, of the copies that "
+                                  "devices and processes hold of the parameters; 0 never compares")

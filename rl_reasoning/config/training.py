@@ -77,6 +77,7 @@ class Checkpoint:
     """What is kept of a run while it goes on, so that it can go on after it was stopped or killed."""
 
     every: int = setting(10, low=1, doc="RL steps between two saves; the end and a stop are saved in any case")
+    warm_start_every: int = setting(200, low=1, doc="updates of a warm start between two saves")
     keep: int = setting(2, low=1, doc="how many of the last saves stay; the one of the best mean reward stays too")
     background: bool = setting(True, doc="write to the disk while training goes on")
     failures: int = setting(3, low=1, doc="saves in a row that may fail, as on a full disk, before the run ends")

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.parallel.exchange import fetch
 from rl_reasoning.rollouts import Policy
 from rl_reasoning.training.batch import Answers, TrainBatch, minibatches, no_extras
 from rl_reasoning.training.update import make_score
@@ -21,8 +22,8 @@ def change_of_logprobs(policy: Policy, parameters: Parameters, reference: Parame
     """
     score = _score(policy.config, 1.0)
     batches = [_batch(policy, rollouts, p, row) for p, row in enumerate(chosen)]
-    return np.stack([np.asarray(score({"policy": parameters}, batch).logp[0])
-                     - np.asarray(score({"policy": reference}, batch).logp[0]) for batch in batches])
+    return np.stack([fetch(score({"policy": parameters}, batch).logp)[0]
+                     - fetch(score({"policy": reference}, batch).logp)[0] for batch in batches])
 
 
 def _batch(policy: Policy, rollouts: Rollouts, problem: int, row: np.ndarray) -> TrainBatch:

@@ -20,7 +20,6 @@ from rl_reasoning.latent.finish import Answers, finish
 from rl_reasoning.latent.steps import Latents
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.rollouts import Policy, sample
-from rl_reasoning.sampling.weights import check_fresh
 from rl_reasoning.types import Problem
 
 MOVES = {"latent": steps.climb, "noise": steps.wander}
@@ -95,7 +94,7 @@ def _search(walk: _Walk, policy: Policy, parameters: Parameters, attempts: Attem
         if not len(rows):
             break
         attempts.add(rows, walk.next(rows, _padded(rows, batch)), reward)
-    check_fresh(policy.engine.fingerprint, parameters)
+    policy.fresh.check(policy.engine.fingerprint, parameters)
     return attempts
 
 

@@ -26,7 +26,7 @@ MOST_DISAGREEMENT = 0.01
 def train(lab: Lab, path: Path, stops: Stops) -> RunFolder:
     """One algorithm from the base, with the base's evaluation in the same folder, `path`."""
     folder = _described(lab, path)
-    parameters = base(lab)
+    parameters = base(lab, stops)
     _record(lab, folder, parameters, 0)
     _run_algorithm(lab, folder, parameters, stops)
     return folder
@@ -34,12 +34,12 @@ def train(lab: Lab, path: Path, stops: Stops) -> RunFolder:
 
 def compare(lab: Lab, parent: Path, stops: Stops) -> list[RunFolder]:
     """Several algorithms from one base, a folder each below `parent`; the base's evaluation has a folder too."""
-    experiment, parameters, folders = lab.experiment, base(lab), []
+    experiment, parameters, folders = lab.experiment, base(lab, stops), []
     for name in experiment.compare:
         alone = dataclasses.replace(lab, experiment=dataclasses.replace(
             experiment, algorithm=name, mode="train", compare=()))
         folders.append(_described(alone, parent / name))
-        if is_finished(parent / name):
+        if lab.hosts.told(functools.partial(is_finished, parent / name), name):
             say(f"{name}: finished already")
             continue
         with status(parent / name, alone.experiment):
@@ -71,7 +71,8 @@ def _run_algorithm(lab: Lab, folder: RunFolder, parameters: Parameters, stops: S
     """Trains, evaluates along the way and at the end, and keeps what it takes to go on after any stop."""
     trainer = make_trainer(lab, lab.experiment.algorithm)
     prints = fingerprints(lab, parameters)
-    with MetricWriter(folder) as writer, Keeper(folder, lab.experiment.checkpoint, prints, trainer.batches) as keeper:
+    with MetricWriter(folder) as writer, Keeper(folder, lab.experiment.checkpoint, prints, trainer.batches,
+                                                hosts=lab.hosts) as keeper:
         reinforce(trainer, parameters, writer, keeper, stops, functools.partial(_look, lab, folder, parameters))
 
 
@@ -89,8 +90,9 @@ def _record(lab: Lab, folder: RunFolder, parameters: Parameters, step: int, firs
     """
     experiment = lab.experiment
     label = BASE if step == 0 else f"step_{step:04d}"
-    if any(record["label"] == label for record in folder.evaluations()):
+    if lab.hosts.told(lambda: any(record["label"] == label for record in folder.evaluations()), f"evaluation {label}"):
         return
+    lab.hosts.at(f"evaluation {label}", step)
     # The same key at every step: policies are compared on the same draws, which takes noise out of the difference.
     key = keys.derive(experiment.seed, keys.Role.EVALUATION, 0)
     result = evaluate(lab.policy, parameters, lab.verifier, lab.held_out, experiment.evaluation, key,
@@ -98,7 +100,8 @@ def _record(lab: Lab, folder: RunFolder, parameters: Parameters, step: int, firs
     alarm((row for part in result.rollouts for row in part.verdicts), f"evaluation {label}")
     summary = {"label": label, "algorithm": BASE if step == 0 else experiment.algorithm, "seed": experiment.seed,
                "step": step, **result.summary}
-    folder.write_evaluation(summary, result.samples())
+    if lab.hosts.is_first:
+        folder.write_evaluation(summary, result.samples())
     if summary.get("grader/disagreement", 0) > MOST_DISAGREEMENT:
         say(f"warning: two graders disagree on {100 * summary['grader/disagreement']:.1f} % of the "
             f"{summary['grader/second']:.0f} answers that both judged; see `second` in evaluations/{label}.jsonl")

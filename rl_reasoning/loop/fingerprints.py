@@ -9,20 +9,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 import rl_reasoning
 from rl_reasoning.config import Experiment
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.parallel.exchange import fetch
 from rl_reasoning.reporting.run_folder import differing_settings, installed_versions
 from rl_reasoning.tokenizers import Tokenizer
 from rl_reasoning.training import manifest
 from rl_reasoning.types import Problem
 
 # Settings that change nothing of what a run computes; another mesh adds up in another order.
-FREE = ("workdir", "resume", "resume_changed", "checkpoint", "watch", "mesh", "wandb")
+FREE = ("workdir", "resume", "resume_changed", "checkpoint", "watch", "mesh", "wandb", "distributed")
 COMPUTING = ("jax", "jaxlib", "numpy", "optax")
 
 
@@ -107,7 +107,7 @@ def base_digest(base: Parameters) -> str:
     """Of every weight."""
     said = hashlib.sha256()
     for name, leaf in sorted(manifest.leaves(base).items()):
-        said.update(f"{name} {manifest.digest(np.asarray(jax.device_get(leaf)))}".encode())
+        said.update(f"{name} {manifest.digest(np.asarray(fetch(leaf)))}".encode())
     return said.hexdigest()
 
 

@@ -9,12 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from rl_reasoning.config import Checkpoint
-from rl_reasoning.data import Stream
 from rl_reasoning.edge import ConfigError
 from rl_reasoning.loop import fingerprints, state
-from rl_reasoning.loop.state import LoopState
+from rl_reasoning.loop.state import LoopState, Position
 from rl_reasoning.loop.watch import TrainingFailed
+from rl_reasoning.parallel.exchange import from_first, texts
+from rl_reasoning.parallel.hosts import ALONE, Alone, Hosts
 from rl_reasoning.reporting.console import say
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.training import checkpoints, manifest
@@ -28,18 +31,24 @@ class Keeper:
         with Keeper(folder, settings, prints, stream) as keeper:
             current = keeper.resume(begun, changed=False)
             ...
-            keeper.after_step(current, metrics, last=False)
+            keeper.after_step(current, reward, last=False)
 
     Arrays are copied before a save begins, so training goes on while they are written; one save is under way at a
     time. A save that fails leaves those before it as they are, is said, and is tried again at the next one.
 
+    With several processes all call it alike; process 0 has the disk, and the others give and get their arrays.
+
     Args:
       prints: what the run is made of (`loop.fingerprints`).
       stream: of the run's problems; its state is kept too.
+      hosts: the processes that hold the state.
+      phase: what the run's metrics call this part of it.
     """
 
-    def __init__(self, folder: RunFolder, settings: Checkpoint, prints: Mapping[str, Any], stream: Stream):
+    def __init__(self, folder: RunFolder, settings: Checkpoint, prints: Mapping[str, Any], stream: Position,
+                 hosts: Hosts | Alone = ALONE, phase: str = "rl"):
         self._folder, self._settings, self._prints, self._stream = folder, settings, prints, stream
+        self._hosts, self._phase = hosts, phase
         self._writer = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
         self._under_way: concurrent.futures.Future | None = None
         self._failed, self._saved = 0, 0
@@ -54,11 +63,6 @@ class Keeper:
     def __exit__(self, *_: object) -> None:
         self._writer.shutdown()
 
-    @property
-    def saved(self) -> int:
-        """The newest step that is known to be whole on disk; 0 before any."""
-        return self._saved
-
     def resume(self, begun: LoopState, *, changed: bool) -> LoopState:
         """The state to go on from: that of the newest checkpoint that verifies, or `begun` where there is none.
 
@@ -69,31 +73,46 @@ class Keeper:
         Raises:
           ConfigError: the run has changed, or not one of its checkpoints verifies.
         """
+        found = self._newest(begun, changed) if self._hosts.is_first else None
+        said = json.loads(texts(self._hosts, json.dumps(found and found[0]), "checkpoint found")[0])
+        if said is None:
+            self._folder.rewind(self._phase, 0)
+            return begun
+        kept = from_first(self._hosts, found and found[1], state.arrays(begun))
+        try:
+            current = state.restored(begun, kept, said["state"], self._stream)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        if said["devices"] != state.devices(begun):
+            say(f"saved on {said['devices']} device(s), goes on with {state.devices(begun)}: the problems stay "
+                "the same, and sums may differ in their last digits")
+        self._folder.rewind(self._phase, current.step)
+        self._saved = current.step
+        return current
+
+    def _newest(self, begun: LoopState, changed: bool) -> tuple[Mapping[str, Any], Any] | None:
+        """The record and the arrays of the newest checkpoint that verifies; None where there is no checkpoint."""
         found = checkpoints.steps(self._folder.checkpoints_path)
         for step, path in reversed(found.items()):
             try:
                 record = manifest.read(path)
                 self._require_unchanged(record, changed)
-                current = self._restore(path, record, begun)
+                kept = self._arrays(path, begun)
             except Damaged as error:
                 aside = checkpoints.set_aside(path)
                 say(f"the checkpoint of step {step} is damaged and now called {aside.name}: {error}")
                 continue
             say(f"goes on after step {step}, from {path}")
-            if record["devices"] != state.devices(begun):
-                say(f"saved on {record['devices']} device(s), goes on with {state.devices(begun)}: the problems stay "
-                    "the same, and sums may differ in their last digits")
-            self._folder.rewind("rl", step)
-            self._saved = step
-            return current
+            return record, kept
         if found:
             raise ConfigError(f"none of the {len(found)} checkpoints of {self._folder.path} verifies; "
                               "--config.resume=never begins a new run")
-        self._folder.rewind("rl", 0)
-        return begun
+        return None
 
-    def after_step(self, current: LoopState, metrics: Mapping[str, float], *, last: bool) -> dict[str, float]:
+    def after_step(self, current: LoopState, reward: float, *, last: bool) -> dict[str, float]:
         """Saves when it is time, and waits for the save of the last step; returns what to log of earlier saves.
+
+        Args: reward: of the step; the save with the highest mean since the one before stays.
 
         Raises:
           TrainingFailed: too many saves in a row have failed, or the state is not finite.
@@ -101,7 +120,7 @@ class Keeper:
         """
         if os.stat(self._folder.path).st_ino != self._place:  # libraries make the folders that they miss
             raise FileNotFoundError(f"{self._folder.path} is not the folder any more that this run began to write to")
-        self._rewards.append(metrics["reward/mean"])
+        self._rewards.append(reward)
         if last or current.step % self._settings.every == 0:
             timings = self._finish()
             self.save(current)
@@ -113,19 +132,28 @@ class Keeper:
 
         Raises: see `after_step`.
         """
-        arrays = checkpoints.on_host(state.arrays(current))
+        self._hosts.enter("save", current.step)
+        arrays = checkpoints.on_host(state.arrays(current), keep=self._hosts.is_first)
         record = {"step": current.step, "state": state.facts(current, self._stream), "made_of": self._prints,
                   "reward": sum(self._rewards) / max(1, len(self._rewards)), "devices": state.devices(current)}
         self._rewards = []
-        self._under_way = self._writer.submit(self._write, current.step, arrays, record)
+        if self._hosts.is_first:
+            self._under_way = self._writer.submit(self._write, current.step, arrays, record)
         if wait:
             self._finish(must=True)
 
     def save_last(self, current: LoopState) -> None:
         """Saves the state of a run that ends early, unless it is saved already. Raises: see `after_step`."""
         self._finish()
-        if current.step > self._saved:
+        if self._hosts.told(lambda: current.step > self._saved, "last save", current.step):
             self.save(current, wait=True)
+
+    def save_if_intact(self, current: LoopState) -> None:
+        """Saves the state, from any thread, unless an update is using it up."""
+        if any(leaf.is_deleted() for leaf in jax.tree.leaves(current.train.parameters)):
+            say(f"an update is under way: the checkpoint of step {self._saved} is the last")
+        else:
+            self.save_last(current)
 
     def go_back(self, before: int) -> int:
         """Removes the checkpoints of step `before` and later ones; returns the newest step that is left, or 0."""
@@ -139,10 +167,9 @@ class Keeper:
         self._saved = left
         return left
 
-    def _restore(self, path: Path, record: Mapping[str, Any], begun: LoopState) -> LoopState:
+    def _arrays(self, path: Path, begun: LoopState) -> Any:
         try:
-            kept = checkpoints.restore(path, state.arrays(begun))
-            return state.restored(begun, kept, record["state"], self._stream)
+            return checkpoints.restore(path, state.arrays(begun))
         except Damaged:
             raise
         except ValueError as error:
@@ -212,5 +239,7 @@ def _remove(path: Path) -> None:
 
 
 def _flush(path: Path) -> None:
+    if not path.exists():  # nothing was worth a line so far
+        return
     with path.open("rb") as file:
         os.fsync(file.fileno())

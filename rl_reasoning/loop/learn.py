@@ -19,6 +19,7 @@ from rl_reasoning.losses.kl import ESTIMATORS
 from rl_reasoning.losses.mismatch import importance_weights
 from rl_reasoning.losses.surrogate import clamp_log_ratio
 from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.parallel.exchange import fetch
 from rl_reasoning.rollouts import Policy
 from rl_reasoning.training.batch import Answers, TrainBatch, minibatches, no_extras, uneven_minibatches, unpacked
 from rl_reasoning.training.update import Scores
@@ -116,10 +117,10 @@ class Learner:
             return answers
         batch = self.whole(answers)
         if scored:
-            scores = jax.tree.map(lambda x: unpacked(batch, np.asarray(x)), self.score(parameters, batch))
+            scores = jax.tree.map(lambda x: unpacked(batch, x), fetch(self.score(parameters, batch)))
             extras |= {"values": scores.values, "collision": scores.collision, "own_logprobs": scores.logp}
         if reference is not None:
-            extras["ref_logprobs"] = unpacked(batch, np.asarray(self.score({"policy": reference}, batch).logp))
+            extras["ref_logprobs"] = unpacked(batch, fetch(self.score({"policy": reference}, batch).logp))
         return _with(answers, extras)
 
     def _advantages(self, answers: Answers, rewards: np.ndarray, collected: Collected,

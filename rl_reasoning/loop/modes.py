@@ -1,21 +1,27 @@
 """What a run does, by its mode, and how it ends."""
 
+import os
 import sys
+import traceback
 
 import jax
 
+from rl_reasoning import options
 from rl_reasoning.config import Experiment
+from rl_reasoning.edge import ConfigError
 from rl_reasoning.loop.describe import describe_model
 from rl_reasoning.loop.evaluating import evaluate_policy
 from rl_reasoning.loop.experiment import compare, train
 from rl_reasoning.loop.folders import opened, work_folder
 from rl_reasoning.loop.latent_search import search_policy
+from rl_reasoning.loop.processes import agree, own_place
 from rl_reasoning.loop.setup import build
 from rl_reasoning.loop.stops import Stopped, Stops
 from rl_reasoning.loop.watch import TrainingFailed
+from rl_reasoning.parallel.hosts import ALONE, Alone, Different, Hosts, HostsError, join
 from rl_reasoning.reporting.console import say
 from rl_reasoning.reporting.report import write_report
-from rl_reasoning.reporting.results import base_of, collect, final_of
+from rl_reasoning.reporting.results import BASE, base_of, collect, final_of
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.reporting.table import breakdown_table, detail_table, evaluation_table, summary_sentence
 from rl_reasoning.rollouts import NothingScored
@@ -32,19 +38,67 @@ def run_experiment(experiment: Experiment) -> int:
       ConfigError: settings that cannot be run.
     """
     try:
-        run(experiment)
-        return 0
-    except Stopped as stop:
-        say(f"{stop}; the same command goes on from here")
-        return stop.code
-    except (TrainingFailed, NothingScored, PoolError, OSError) as error:
+        hosts = join(experiment.distributed)
+    except (RuntimeError, ValueError) as error:
+        say(f"stopped: config.distributed: {error}")
+        return 1
+    _check_algorithms(experiment)
+    if isinstance(hosts, Hosts):
+        return _one_of_several(experiment, hosts)
+    try:
+        return _to_its_end(experiment, hosts)
+    except (TrainingFailed, NothingScored, PoolError, OSError, HostsError) as error:
         say(f"stopped: {error}")
         return 1
 
 
-def run(experiment: Experiment) -> list[RunFolder]:
+def _check_algorithms(experiment: Experiment) -> None:
+    """Raises ConfigError when an algorithm's name or options cannot be, or do not go with the other settings."""
+    trained = {"train": [experiment.algorithm], "compare": [name for name in experiment.compare if name != BASE]}
+    for name in trained.get(experiment.mode, []):
+        try:
+            options.check(name, options.resolve(name, experiment.objective), experiment)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+
+
+def _to_its_end(experiment: Experiment, hosts: Hosts | Alone) -> int:
+    """Runs; a stop is a code and no error."""
+    try:
+        run(experiment, hosts)
+        return 0
+    except Stopped as stop:
+        say(f"{stop}; the same command goes on from here")
+        return stop.code
+
+
+def _one_of_several(experiment: Experiment, hosts: Hosts) -> int:
+    """The exit code of this process of several. What fails in one is told to the others, whose code is not 0 then.
+
+    A process that has failed does not return: at its end jax would wait for the others at a barrier of its own.
+    """
+    keep_compiled_programs(experiment)
+    try:
+        with own_place(experiment, hosts) as own, hosts.announced("the run"):
+            code = _to_its_end(own, hosts)
+        hosts.meet("end", 0, code)
+        hosts.rest()
+        return code
+    except (ConfigError, Different) as error:
+        code, text = 2, f"error: {error}"
+    except (TrainingFailed, NothingScored, PoolError, OSError, HostsError) as error:
+        code, text = 1, f"stopped: {error}"
+    except Exception as error:  # whatever it is must be said, and must not leave the others waiting
+        code, text = 1, "\n".join([*traceback.format_exception(error), *hosts.failures()])
+    say(f"process {hosts.index}: {text}")
+    hosts.leave()
+    os._exit(code)
+
+
+def run(experiment: Experiment, hosts: Hosts | Alone = ALONE) -> list[RunFolder]:
     """Runs what the settings say and returns the folders with what came of it; for notebooks.
 
+    Args: hosts: the processes that do it together.
     Raises:
       ConfigError: settings that cannot be run.
       TrainingFailed, NothingScored, PoolError, OSError: it could not go on.
@@ -55,12 +109,13 @@ def run(experiment: Experiment) -> list[RunFolder]:
         return [_evaluate_only(experiment)]
     if experiment.mode == "latent_search":
         return [search_policy(experiment)]
-    with Stops(experiment.checkpoint.seconds) as stops:
-        return _train_all(experiment, stops)
+    with Stops(experiment.checkpoint.seconds, hosts=hosts) as stops:
+        return _train_all(experiment, stops, hosts)
 
 
-def _train_all(experiment: Experiment, stops: Stops) -> list[RunFolder]:
-    lab = build(experiment)
+def _train_all(experiment: Experiment, stops: Stops, hosts: Hosts | Alone) -> list[RunFolder]:
+    lab = build(experiment, hosts)
+    agree(lab)
     for line in lab.data.lines if lab.data else ():
         say(line)
     try:
@@ -68,7 +123,8 @@ def _train_all(experiment: Experiment, stops: Stops) -> list[RunFolder]:
             say(line)
         with opened(experiment, _name(experiment)) as path:
             folders = compare(lab, path, stops) if experiment.mode == "compare" else [train(lab, path, stops)]
-            _report(experiment, folders)
+            if hosts.is_first:
+                _report(experiment, folders)
     finally:
         lab.verifier.close()
     return folders

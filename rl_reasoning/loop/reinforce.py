@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 
@@ -27,6 +26,7 @@ from rl_reasoning.loop.stops import Stopped, Stops
 from rl_reasoning.loop.watch import Diverged, NothingInformative, TrainingFailed, dump, repetition, watch
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.options import resolve
+from rl_reasoning.parallel.exchange import fetch
 from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.writers import MetricWriter
 from rl_reasoning.rollouts import NothingScored
@@ -99,7 +99,7 @@ def reinforce(trainer: Trainer, parameters: Parameters, writer: MetricWriter, ke
                                                                   changed=experiment.resume_changed))
     if run.state.step > experiment.rl.steps:
         raise ConfigError(f"config.rl.steps = {experiment.rl.steps}: the run has {run.state.step} behind it already")
-    stops.last_resort = run.save_if_intact
+    stops.last_resort = lambda: keeper.save_if_intact(run.state)
     try:
         with Progress(experiment.rl.steps, experiment.algorithm) as progress:
             if run.state.step:
@@ -126,9 +126,12 @@ class _Run:
     def step(self, stops: Stops, progress: Progress) -> None:
         """One step. A stop during the rollout leaves it; a stop during the updates, which use up the state that they
         start from, waits for them and their records."""
-        step, settings = self.state.step + 1, self.trainer.lab.experiment
+        step, lab = self.state.step + 1, self.trainer.lab
+        settings = lab.experiment
+        lab.hosts.enter("rollout", step)
         collected = gather(self.trainer, self.state, step)
         with stops.shield():
+            lab.hosts.enter("update", step)
             state, metrics, timings = learn(self.trainer, self.state, collected, step, self.reference)
             self.writer.metrics(step, "rl", metrics)
             progress.update(step, metrics, timings["tokens_per_second"])
@@ -140,16 +143,16 @@ class _Run:
                 self.keeper.save_last(state)
                 raise
             self.state = state._replace(streaks=streaks)
+            self._compare_replicas(step)
             if not streaks.get("skipped"):  # what comes out of such steps is not what to go back to
-                timings |= self.keeper.after_step(self.state, metrics, last=step == settings.rl.steps)
+                timings |= self.keeper.after_step(self.state, metrics["reward/mean"], last=step == settings.rl.steps)
             self.writer.timings(step, "rl", timings)
 
-    def save_if_intact(self) -> None:
-        """Saves the state, from any thread, unless an update is using it up."""
-        if any(leaf.is_deleted() for leaf in jax.tree.leaves(self.state.train.parameters)):
-            say(f"an update is under way: the checkpoint of step {self.keeper.saved} is the last")
-        else:
-            self.keeper.save_last(self.state)
+    def _compare_replicas(self, step: int) -> None:
+        """T53: whether all devices and processes that hold a copy of a parameter hold the same."""
+        every, lab = self.trainer.lab.experiment.distributed.replicas_every, self.trainer.lab
+        if lab.layout and every and step % every == 0:
+            lab.hosts.same(self.state.train.parameters, step)
 
     def _gone_back(self, error: Diverged, step: int, collected: Collected) -> TrainingFailed:
         """The failure with all that helps: the step's answers are written, and what was saved since is removed."""
@@ -224,7 +227,7 @@ def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: 
     answers = learner.answers(collected, train.whole, given, state.kl_coefficient, rng, recalled)
     analysed = reuse.metrics(answers)
     if rl.analysis_every and step % rl.analysis_every == 0:
-        found = jax.device_get(trainer.analyse(train.whole["policy"], learner.whole(answers)))
+        found = fetch(trainer.analyse(train.whole["policy"], learner.whole(answers)))
         analysed |= {name: float(value) for name, value in found.items()}
         if trainer.allocator:
             analysed |= variances(trainer.allocator, trainer.algorithm, train.whole["policy"], learner.whole(answers),
@@ -233,7 +236,7 @@ def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: 
     for batch in learner.updates(answers, rng):
         train, metrics = trainer.update(train, batch)
         each.append(metrics)
-    each = jax.device_get(each)
+    each = fetch(each)
     means = {name: float(np.mean([metrics[name] for metrics in each])) for name in each[0]}
     # Before the first update sampler and trainer hold the same parameters: what differs is their arithmetic.
     means["mismatch/max"] = float(each[0]["ratio/log_max"])

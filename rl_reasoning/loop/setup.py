@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
 from rl_reasoning import keys
@@ -16,10 +17,12 @@ from rl_reasoning.config import Verifier as VerifierSettings
 from rl_reasoning.data import text
 from rl_reasoning.data.maths import DataReport, load_maths
 from rl_reasoning.edge import ConfigError
+from rl_reasoning.loop.shares import SharedVerifier
 from rl_reasoning.models import decoder
 from rl_reasoning.models.architecture import DecoderConfig, LoRA, Precision
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.parallel import Layout, make_layout
+from rl_reasoning.parallel.hosts import ALONE, Alone, Hosts
 from rl_reasoning.reporting.console import say
 from rl_reasoning.rollouts import Policy, longest_prompt
 from rl_reasoning.sampling.engine import Engine, JaxEngine
@@ -54,6 +57,7 @@ class Lab:
       verifier: what scores answers; it may hold processes, which its `close` ends.
       first: makes the parameters that the run starts from, before any warm start and without adapters.
       data: what was found in the files that the problems come from, where they come from files.
+      hosts: this process among those of its job.
     """
 
     experiment: Experiment
@@ -64,6 +68,7 @@ class Lab:
     held_out: tuple[Problem, ...]
     first: Callable[[], Parameters]
     data: DataReport | None = None
+    hosts: Hosts | Alone = ALONE
 
     @property
     def layout(self) -> Layout | None:
@@ -76,8 +81,10 @@ class Lab:
         return self.layout.shards if self.layout else 1
 
 
-def build(experiment: Experiment) -> Lab:
+def build(experiment: Experiment, hosts: Hosts | Alone = ALONE) -> Lab:
     """Makes the task and the policy of an experiment.
+
+    Args: hosts: the processes that do it together.
 
     Raises:
       ConfigError: settings that do not fit together, or a model that cannot be read.
@@ -87,6 +94,7 @@ def build(experiment: Experiment) -> Lab:
         task = make_task(experiment)
         config, tokenizer, first = _model(experiment, task)
         layout = make_layout(experiment.mesh, config.sizes)
+        _check_all_devices(layout, hosts)
         engine = make_engine(experiment.engine, config, tokenizer, layout)
         data = None
         if isinstance(task, Math):
@@ -98,10 +106,19 @@ def build(experiment: Experiment) -> Lab:
         room = longest_prompt(tokenizer, [*train, *held_out])
         _check_room(experiment, config, room)
         verifier = make_verifier(task, experiment.verifier)
+        verifier = SharedVerifier(verifier, hosts) if isinstance(hosts, Hosts) else verifier
     except (ValueError, FileNotFoundError, ImportError, PoolError, SandboxError) as error:
         raise ConfigError(str(error)) from error
     return Lab(experiment, task, Policy(config, tokenizer, room, engine, layout), verifier, train, held_out,
-               functools.partial(first, layout), data)
+               functools.partial(first, layout), data, hosts)
+
+
+def _check_all_devices(layout: Layout | None, hosts: Hosts | Alone) -> None:
+    """A process whose devices do nothing would wait for no collective, and the others for it."""
+    used = layout.mesh.size if layout else 1
+    if hosts.count > 1 and used != jax.device_count():
+        raise ValueError(f"mesh: {used} of the {jax.device_count()} devices of {hosts.count} processes; several "
+                         "processes need a mesh of all, as with --config.mesh.fsdp=0")
 
 
 def _with_facts(experiment: Experiment, problems: Sequence[Problem]) -> Experiment:

@@ -6,15 +6,25 @@ kept for itself; its digest is among the fingerprints.
 """
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rl_reasoning.allocation import Estimates, History
-from rl_reasoning.data import Stream
+from rl_reasoning.parallel.exchange import put
 from rl_reasoning.training.state import TrainState
+
+
+class Position(Protocol):
+    """Where a run is in what it trains on, as a `Stream` knows it; JSON-able."""
+
+    def get_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `get_state` was called. Raises ValueError when that was of something else."""
 
 
 class LoopState(NamedTuple):
@@ -40,7 +50,7 @@ def arrays(state: LoopState) -> dict[str, Any]:
     return {"parameters": train.parameters, "optimizer": train.optimizer, "updates": train.updates}
 
 
-def facts(state: LoopState, stream: Stream) -> dict[str, Any]:
+def facts(state: LoopState, stream: Position) -> dict[str, Any]:
     """What a checkpoint keeps beside the arrays, JSON-able; a float's digits are all there."""
     return {"step": state.step, "stream": stream.get_state() | {"next": state.drawn},
             "kl_coefficient": state.kl_coefficient, "streaks": dict(state.streaks),
@@ -52,7 +62,7 @@ def devices(state: LoopState) -> int:
     return len(jax.tree.leaves(state.train.parameters)[0].sharding.device_set)
 
 
-def restored(begun: LoopState, kept: Mapping[str, Any], said: Mapping[str, Any], stream: Stream) -> LoopState:
+def restored(begun: LoopState, kept: Mapping[str, Any], said: Mapping[str, Any], stream: Position) -> LoopState:
     """The state of a checkpoint, each array on the devices where `begun` has it, however many had it when saved.
 
     Args: kept: `arrays` of the checkpoint. said: its `facts`; what one written before does not name is empty.
@@ -70,4 +80,4 @@ def _place(like: jax.Array, values: np.ndarray) -> jax.Array:
     """A copy of its own: a device array may otherwise share the memory of the numpy array it was made from."""
     if isinstance(like.sharding, jax.sharding.SingleDeviceSharding):
         return jnp.array(values, copy=True)
-    return jax.device_put(np.array(values, copy=True), like.sharding)
+    return put(np.array(values, copy=True), like.sharding)

@@ -8,6 +8,7 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from rl_reasoning.parallel.hosts import ALONE, Alone, Hosts
 from rl_reasoning.reporting.console import say
 
 PREEMPTED, INTERRUPTED = 75, 130
@@ -35,14 +36,21 @@ class Stops:
     `arrived` within `seconds`, as in a long compilation, the `last_resort` runs in a thread of its own and the process
     ends with the signal's code.
 
+    With several processes nobody can leave a step alone, since the others would wait: a signal to any of them goes to
+    all with their next meeting, and that is where all of them stop. No time is set for it, beyond the hosts' own.
+
     Args:
       seconds: that the main thread has to get out of what it does.
       leave: ends the process at once with an exit code.
+      hosts: the processes that do the work together.
     """
 
-    def __init__(self, seconds: float, leave: Callable[[int], Any] = os._exit):
+    def __init__(self, seconds: float, leave: Callable[[int], Any] = os._exit, hosts: Hosts | Alone = ALONE):
         self._seconds, self._leave, self._depth = seconds, leave, 0
-        self._number: int | None = None
+        self._asked: int | None = None  # by a signal to this process
+        self._number: int | None = None  # of the signal that all stop for
+        self._together = hosts.count > 1
+        hosts.heed(lambda: self._asked, self._agreed)
         self._timer: threading.Timer | None = None
         self._before: dict[int, Any] = {}
         self.last_resort: Callable[[], None] = lambda: None
@@ -77,12 +85,21 @@ class Stops:
         if self._timer:
             self._timer.cancel()
 
+    def _agreed(self, number: int) -> None:
+        """All processes stop for this signal from here on; said and raised once."""
+        if self._number is None:
+            self._number = number
+            self.check()
+
     def _receive(self, number: int, _frame: types.FrameType | None) -> None:
-        if self._number is not None:
+        if self._asked is not None:
             say(f"{NAMES[number]}: stopping already")
             return
+        self._asked = number
+        say(f"{NAMES[number]}: stopping" + (" where all processes meet next" if self._together else ""))
+        if self._together:
+            return
         self._number = number
-        say(f"{NAMES[number]}: stopping")
         self._timer = threading.Timer(self._seconds, self._too_late)
         self._timer.daemon = True
         self._timer.start()

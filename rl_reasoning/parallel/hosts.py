@@ -3,19 +3,25 @@
 `jax.distributed` gives every process a store of short texts. Here processes meet in it: each says where it is and what
 it has, and reads what the others say. A collective of jax that one process does not reach hangs the others without a
 word; a meeting before it ends after some seconds, with who is missing and where that one was last.
+
+A job of one process has `ALONE`, which waits for nobody.
 """
 
 import contextlib
 import faulthandler
 import hashlib
 import json
+import os
 import sys
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
 import numpy as np
+
+from rl_reasoning.config import Distributed
 
 _SLICE = 0.2  # seconds between two looks for what the others say of themselves
 _TIMED_OUT = "DEADLINE_EXCEEDED"
@@ -23,6 +29,10 @@ _TIMED_OUT = "DEADLINE_EXCEEDED"
 
 class HostsError(RuntimeError):
     """The processes are not together any more: one is missing, has failed, or is not doing the same."""
+
+
+class Different(HostsError):
+    """The processes were not started with the same settings, code or data."""
 
 
 class Store(Protocol):
@@ -53,20 +63,55 @@ class Hosts:
     Args:
       store: None uses that of `jax.distributed`, which must be initialized.
       seconds: that a process may be late.
+      longest: seconds that one phase may take, as where another process is gone in the middle of a collective; then
+        this process says so and ends. 0 is for ever.
+      leave: ends the process at once with an exit code.
+
+    Attributes:
+      index, count: which process this is, of how many. step: that of the latest phase.
     """
 
     def __init__(self, store: Store | None = None, *, index: int | None = None, count: int | None = None,
-                 seconds: float = 300.0):
+                 seconds: float = 300.0, longest: float = 0.0, leave: Callable[[int], Any] = os._exit):
         self._store = store or _store()
-        self._index = jax.process_index() if index is None else index
-        self._count = jax.process_count() if count is None else count
-        self._seconds, self._met = seconds, 0
+        self.index = jax.process_index() if index is None else index
+        self.count = jax.process_count() if count is None else count
+        self.step = 0
+        self._seconds, self._longest, self._leave, self._met = seconds, longest, leave, 0
+        self._watch: threading.Timer | None = None
+        self._asked: Callable[[], int | None] = lambda: None
+        self._agreed: Callable[[int], None] = lambda _: None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes and speaks for all."""
+        return self.index == 0
 
     def at(self, phase: str, step: int) -> None:
         """Says where this process is. It writes its own stack to standard error when it stays there too long."""
-        self._store.key_value_set(f"hosts/at/{self._index}", f"{phase} of step {step}", allow_overwrite=True)
+        self.step = step
+        self._store.key_value_set(f"hosts/at/{self.index}", f"{phase} of step {step}", allow_overwrite=True)
         with contextlib.suppress(OSError, AttributeError):  # standard error may be no file, as under pytest
             faulthandler.dump_traceback_later(self._seconds, file=sys.__stderr__ or sys.stderr)
+        self._watched(phase, step)
+
+    def enter(self, phase: str, step: int) -> None:
+        """Begins a phase, once all are there. Raises: see `meet`."""
+        self.meet(phase, step)
+        self.at(phase, step)
+
+    def told(self, what: Callable[[], Any], phase: str, step: int | None = None) -> Any:
+        """What process 0 finds: for what depends on its disk or its clock. JSON-able. Raises: see `meet`."""
+        return self.meet(phase, self.step if step is None else step, what() if self.is_first else None)[0]
+
+    def heed(self, asked: Callable[[], int | None], agreed: Callable[[int], None]) -> None:
+        """Carries a wish to stop, such as a signal's number, with every meeting.
+
+        Args:
+          asked: what was asked of this process, if anything.
+          agreed: called after a meeting to which any process has brought a wish: at the same meeting in all.
+        """
+        self._asked, self._agreed = asked, agreed
 
     def meet(self, phase: str, step: int, note: Any = None) -> list[Any]:
         """Waits until every process is at this point; returns what each brought, by process.
@@ -75,23 +120,27 @@ class Hosts:
         Raises HostsError: a process is missing, has failed, or is at another point. Stacks are dumped.
         """
         self.at(f"meeting {phase}", step)
-        said = {"phase": phase, "step": step, "note": note}
-        self._store.key_value_set(f"hosts/met/{self._met}/{self._index}", json.dumps(said))
-        deadline, heard = time.monotonic() + self._seconds, []
-        for process in range(self._count):
+        said = {"phase": phase, "step": step, "note": note, "stop": self._asked()}
+        self._store.key_value_set(f"hosts/met/{self._met}/{self.index}", json.dumps(said))
+        deadline, heard, stops = time.monotonic() + self._seconds, [], []
+        for process in range(self.count):
             other = json.loads(self._hear(process, f"{phase} of step {step}", deadline))
             if (other["phase"], other["step"]) != (phase, step):
                 raise HostsError(f"process {process} is at {other['phase']} of step {other['step']}, and process "
-                                 f"{self._index} at {phase} of step {step}: they have not done the same")
+                                 f"{self.index} at {phase} of step {step}: they have not done the same")
             heard.append(other["note"])
+            stops.append(other["stop"])
         if self._met:  # everybody has read what was said before the last meeting
-            self._store.key_value_delete(f"hosts/met/{self._met - 1}/{self._index}")
+            self._store.key_value_delete(f"hosts/met/{self._met - 1}/{self.index}")
         self._met += 1
-        faulthandler.cancel_dump_traceback_later()
+        self.rest()
+        for number in filter(None, stops):
+            self._agreed(number)
+            break
         return heard
 
     def agree(self, facts: Mapping[str, Any]) -> None:
-        """Meets at the start. Raises HostsError that names what differs between processes, with both values.
+        """Meets at the start. Raises Different that names what differs between processes, with both values.
 
         Args: facts: flat and JSON-able, such as settings by dotted name and digests of code and data.
         """
@@ -101,7 +150,7 @@ class Hosts:
             if names:
                 parts = [f"{name} is {every[0].get(name)!r} in process 0 and {others.get(name)!r} in process {process}"
                          for name in names[:6]]
-                raise HostsError("; ".join(parts) + ": start all processes with the same settings and code")
+                raise Different("; ".join(parts) + ": start all processes with the same settings and code")
 
     def any(self, flag: bool, phase: str, step: int) -> bool:
         """Whether it is so in any process: what decides which way all of them go, so that all go the same."""
@@ -113,9 +162,9 @@ class Hosts:
         try:
             yield
         except BaseException as error:
-            text = f"process {self._index} has failed in {what}: {type(error).__name__}: {error}"
+            text = f"process {self.index} has failed in {what}: {type(error).__name__}: {error}"
             with contextlib.suppress(RuntimeError):  # the store itself may be what is gone
-                self._store.key_value_set(f"hosts/failed/{self._index}", text[:2000], allow_overwrite=True)
+                self._store.key_value_set(f"hosts/failed/{self.index}", text[:2000], allow_overwrite=True)
             raise
 
     def same(self, tree: Any, step: int) -> None:
@@ -124,7 +173,7 @@ class Hosts:
         Raises HostsError that names the array and where it differs.
         """
         own, within = shard_digests(tree)
-        message = f"process {self._index}: {within}" if within else ""
+        message = f"process {self.index}: {within}" if within else ""
         every = self.meet("replicas", step, [message, own])
         for found, _ in every:
             if found:
@@ -134,16 +183,59 @@ class Hosts:
                 if every[0][1][name] != others[name]:
                     raise HostsError(f"step {step}: {name} is not the same in process 0 and process {process}")
 
+    def failures(self) -> list[str]:
+        """What processes have announced; where a collective broke, one of them is why."""
+        with contextlib.suppress(RuntimeError):
+            return [text for _, text in self._store.key_value_dir_get("hosts/failed/")]
+        return []
+
     def leave(self, seconds: float = 5.0) -> None:
         """To be called before the process ends because of an error: process 0 holds the store, and when it goes first
         the others are ended by jax without a word. It waits until they have left too, for some seconds at most.
         """
         deadline = time.monotonic() + seconds
+        self.rest()
         with contextlib.suppress(RuntimeError):
-            self._store.key_value_set(f"hosts/left/{self._index}", "", allow_overwrite=True)
-            while (self._index == 0 and time.monotonic() < deadline
-                   and len(self._store.key_value_dir_get("hosts/left/")) < self._count):
+            self._store.key_value_set(f"hosts/left/{self.index}", "", allow_overwrite=True)
+            while (self.index == 0 and time.monotonic() < deadline
+                   and len(self._store.key_value_dir_get("hosts/left/")) < self.count):
                 time.sleep(_SLICE)
+
+    def rest(self) -> None:
+        """No phase is under way any more."""
+        faulthandler.cancel_dump_traceback_later()
+        if self._watch:
+            self._watch.cancel()
+
+    def _watched(self, phase: str, step: int) -> None:
+        """Ends the process when the phase takes longer than any may."""
+        if self._watch:
+            self._watch.cancel()
+        if not self._longest:
+            return
+
+        def too_long() -> None:
+            others = ", ".join(f"process {process} in {text}" for process, text in sorted(self._places().items())
+                               if process != self.index)
+            text = (f"process {self.index} has been in {phase} of step {step} for {self._longest:g} s; {others}: "
+                    "leaving")
+            with contextlib.suppress(RuntimeError):
+                self._store.key_value_set(f"hosts/failed/{self.index}", text, allow_overwrite=True)
+            faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
+            errors = sys.__stderr__ or sys.stderr
+            errors.write(text + "\n")
+            errors.flush()
+            self._leave(1)
+
+        self._watch = threading.Timer(self._longest, too_long)
+        self._watch.daemon = True
+        self._watch.start()
+
+    def _places(self) -> dict[int, str]:
+        """Where each process was last."""
+        with contextlib.suppress(RuntimeError):
+            return {int(key.rsplit("/", 1)[1]): text for key, text in self._store.key_value_dir_get("hosts/at/")}
+        return {}
 
     def _hear(self, process: int, where: str, deadline: float) -> str:
         """What a process says at this meeting."""
@@ -154,7 +246,7 @@ class Hosts:
                 return self._store.blocking_key_value_get(f"hosts/met/{self._met}/{process}", wait)
             except RuntimeError as error:
                 if _TIMED_OUT not in str(error):
-                    raise HostsError(f"process {self._index} cannot reach the others: {error}") from error
+                    raise HostsError(f"process {self.index} cannot reach the others: {error}") from error
             for _, text in self._store.key_value_dir_get("hosts/failed/"):
                 raise HostsError(text)
             if left <= 0:
@@ -163,11 +255,63 @@ class Hosts:
     def _missing(self, where: str) -> str:
         """The sentence for a meeting that did not come about; this process's stacks go to standard error."""
         here = {int(key.rsplit("/", 1)[1]) for key, _ in self._store.key_value_dir_get(f"hosts/met/{self._met}/")}
-        places = {int(key.rsplit("/", 1)[1]): text for key, text in self._store.key_value_dir_get("hosts/at/")}
+        places = self._places()
         missing = [f"process {process} (last in {places.get(process, 'nothing that it told')})"
-                   for process in range(self._count) if process not in here]
+                   for process in range(self.count) if process not in here]
         faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
         return f"{where}: after {self._seconds:g} s these are missing: {', '.join(missing)}"
+
+
+class Alone:
+    """The only process of a job: it agrees with itself. Methods as those of `Hosts`."""
+
+    index, count, is_first, step = 0, 1, True, 0
+
+    def at(self, phase: str, step: int) -> None:
+        """Nobody asks."""
+
+    enter = at
+
+    def meet(self, phase: str, step: int, note: Any = None) -> list[Any]:
+        """What this process brings."""
+        return [note]
+
+    def told(self, what: Callable[[], Any], phase: str, step: int | None = None) -> Any:
+        """What it finds."""
+        return what()
+
+    def agree(self, facts: Mapping[str, Any]) -> None:
+        """It does."""
+
+    def heed(self, asked: Callable[[], int | None], agreed: Callable[[int], None]) -> None:
+        """It stops by itself."""
+
+    def same(self, tree: Any, step: int) -> None:
+        """Raises HostsError where two devices of this process hold different copies of an array."""
+        if different := shard_digests(tree)[1]:
+            raise HostsError(f"step {step}: {different}")
+
+
+ALONE = Alone()
+
+
+def join(settings: Distributed) -> Hosts | Alone:
+    """This process among those of its job; must be called before anything asks jax for devices.
+
+    Raises RuntimeError or ValueError when the others could not be reached, or auto finds nothing to go by.
+    """
+    if not settings.coordinator:
+        return ALONE
+    if not jax.distributed.is_initialized():
+        # jax would answer SIGTERM by itself; `loop.stops` does, and tells the others.
+        jax.config.update("jax_enable_preemption_service", False)
+        seconds = max(1, round(settings.seconds))
+        if settings.coordinator == "auto":
+            jax.distributed.initialize(initialization_timeout=seconds)
+        else:
+            jax.distributed.initialize(settings.coordinator, settings.processes, settings.process,
+                                       initialization_timeout=seconds)
+    return Hosts(seconds=settings.seconds, longest=settings.longest)
 
 
 def shard_digests(tree: Any) -> tuple[dict[str, str], str]:

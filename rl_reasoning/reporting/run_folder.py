@@ -234,16 +234,17 @@ def new_folder(parent: str | os.PathLike, name: str) -> pathlib.Path:
 
 def differing_settings(configs: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """{"rl.steps": [70, 80], ...}: the settings that are not the same in all of these nested mappings."""
-    flat = [_flatten(config) for config in configs]
+    flat = [flattened(config) for config in configs]
     names = sorted(set().union(*flat))
     columns = {name: [settings.get(name) for settings in flat] for name in names}
     return {name: values for name, values in columns.items() if any(value != values[0] for value in values)}
 
 
-def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flattened(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, by dotted names."""
     flat = {}
     for name, value in config.items():
-        flat.update(_flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
+        flat.update(flattened(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
     return flat
 
 

@@ -113,7 +113,7 @@ class JaxEngine:
         self.layout = layout
         self.config, self.eos_id, self.tokenizer, self.buckets = config, eos_id, tokenizer, buckets
         self.weights = Weights(config, layout)
-        self._memory = _memory_there() if memory is None else memory
+        self._memory = _memory_there(layout) if memory is None else memory
         self._counts = dict.fromkeys(("answers", "tokens", "nan", "cancelled", "compilations", "compile_seconds"), 0.0)
 
     @property
@@ -216,7 +216,9 @@ class JaxEngine:
         return found
 
 
-def _memory_there() -> int:
-    """Bytes of the first device, or of the machine where that is the device."""
-    found = jax.devices()[0].memory_stats() or {}
-    return int(found.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+def _memory_there(layout: Layout | None) -> int:
+    """Bytes of the devices that share the slots, or of the machine where that is the device."""
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+    if limit:
+        return int(limit) * (layout.shards if layout else 1)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -9,6 +9,7 @@ import numpy as np
 
 from rl_reasoning import keys
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
+from rl_reasoning.parallel.exchange import fetch
 from rl_reasoning.sampling import decode
 from rl_reasoning.sampling.decode import RUNNING, Retired, Slots, Waiting, Window
 from rl_reasoning.sampling.draw import Rules
@@ -93,7 +94,7 @@ class Run:
             while (placed < len(samples) or (not more and self._running)) and not request.cancel():
                 self._slots, retired = self._loop("decode_and_refill", (window, uniforms, np.int32(placed)),
                                                   (np.bool_(more),))
-                retired = jax.device_get(retired)
+                retired = fetch(retired)
                 yield from self._retire(retired, samples[placed:])
                 placed += int(retired.count)
         while self._running and not request.cancel():
@@ -105,12 +106,12 @@ class Run:
 
     @property
     def _running(self) -> bool:
-        return bool((np.asarray(self._slots.reason) == RUNNING).any())
+        return bool((fetch(self._slots.reason) == RUNNING).any())
 
     def _loop(self, name: str, before: tuple[Any, ...] = (), after: tuple[Any, ...] = ()) -> Any:
         """One of the two loops, after ending what holds a stop string."""
         if self.request.stop:
-            slots = jax.device_get(self._slots._replace(caches=[], uniforms=None))
+            slots = fetch(self._slots._replace(caches=[], uniforms=None))
             found = [reason == RUNNING and self.request.stop.length(ids) is not None
                      for reason, ids in zip(slots.reason, _unrolled(slots), strict=True)]
             self._end(np.asarray(found), StopReason.STOP_STRING)
@@ -152,7 +153,7 @@ class Run:
 
     def _ended(self) -> Iterator[Finished]:
         """The answers that have ended and still have their slots."""
-        slots = jax.device_get(self._slots._replace(caches=[], uniforms=None))
+        slots = fetch(self._slots._replace(caches=[], uniforms=None))
         yield from self._answers(np.where(slots.reason == RUNNING, -1, self._holder), slots, slots.count)
         self._holder = np.where(slots.reason == RUNNING, self._holder, -1)
 

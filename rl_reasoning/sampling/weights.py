@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, unstack_layers
 from rl_reasoning.parallel import Layout
+from rl_reasoning.parallel.exchange import put
 from rl_reasoning.parallel.rules import TENSOR
 
 
@@ -19,14 +20,36 @@ class StaleWeights(RuntimeError):
     """An engine sampled from other weights than it was given."""
 
 
-def check_fresh(held: int | None, parameters: Parameters) -> None:
-    """Raises StaleWeights when what an engine holds is not what it was given.
+class Fresh:
+    """Asks whether an engine holds what it was given. Arrays do not change, so each update's are hashed once."""
 
-    Args: held: the engine's fingerprint; None, of an engine that cannot tell, passes.
-    """
-    if held is not None and held != (wanted := fingerprint(parameters)):
-        raise StaleWeights(f"the engine sampled from weights with the fingerprint {held:08x}, and the policy's have "
-                           f"{wanted:08x}: it did not take over the latest ones; its answers must not be trained on")
+    def __init__(self) -> None:
+        self._of: list[weakref.ref] = []
+        self._known = 0
+
+    def check(self, held: int | None, parameters: Parameters) -> None:
+        """Raises StaleWeights when what an engine holds is not what it was given.
+
+        Args: held: the engine's fingerprint; None, of an engine that cannot tell, passes.
+        """
+        if held is None:
+            return
+        if not _are(self._of, parameters):
+            self._known, self._of = fingerprint(parameters), _references(parameters)
+        if held != self._known:
+            raise StaleWeights(f"the engine sampled from weights with the fingerprint {held:08x}, and the policy's "
+                               f"have {self._known:08x}: it did not take over the latest ones; its answers must not "
+                               "be trained on")
+
+
+def _references(parameters: Parameters) -> list[weakref.ref]:
+    return [weakref.ref(leaf) for leaf in jax.tree.leaves(parameters)]
+
+
+def _are(known: list[weakref.ref], parameters: Parameters) -> bool:
+    """Whether these are the very arrays."""
+    leaves = jax.tree.leaves(parameters)
+    return len(leaves) == len(known) and all(one() is leaf for one, leaf in zip(known, leaves, strict=True))
 
 
 class Weights:
@@ -46,22 +69,19 @@ class Weights:
 
     def of(self, parameters: Parameters) -> Parameters:
         """The weights of these parameters, with `layers` as a list."""
-        leaves = jax.tree.leaves(parameters)
-        same = len(leaves) == len(self._source) and all(
-            known() is leaf for known, leaf in zip(self._source, leaves, strict=True))
-        if self._held is None or not same:
+        if self._held is None or not _are(self._source, parameters):
             # The old weights go before the new ones come: less memory.
             self._held, self._known, self._source = None, None, []
             self._held = _layered(self._config, self._moved(parameters))
-            self._source = [weakref.ref(leaf) for leaf in leaves]
+            self._source = _references(parameters)
         return self._held
 
     def _moved(self, parameters: Parameters) -> Parameters:
-        """The parameters on the layout, by one resharding `device_put`, whose time is kept."""
+        """The parameters on the layout, by resharding, whose time is kept."""
         if self._layout is None:
             return parameters
         began = time.perf_counter()
-        moved = jax.block_until_ready(jax.device_put(parameters, shardings(self._layout, parameters)))
+        moved = jax.block_until_ready(jax.tree.map(put, parameters, shardings(self._layout, parameters)))
         self.moved_seconds += time.perf_counter() - began
         self.moved_bytes += sum(leaf.nbytes for leaf in jax.tree.leaves(parameters))
         return moved

@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 
 from rl_reasoning.models import lora
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, initialize
+from rl_reasoning.parallel.exchange import whole
 from rl_reasoning.training import manifest
 from rl_reasoning.training.manifest import Damaged
 
@@ -24,9 +25,17 @@ class NotFinite(ValueError):
     """Arrays with a NaN or an infinity, which are not worth keeping."""
 
 
-def on_host(tree: Any) -> dict[str, np.ndarray]:
-    """A tree's arrays by name, copied to this process: what happens to the tree later does not change them."""
-    return {name: np.array(_whole(leaf), copy=True) for name, leaf in manifest.leaves(tree).items()}
+def on_host(tree: Any, *, keep: bool = True) -> dict[str, np.ndarray]:
+    """A tree's arrays by name, copied to this process: what happens to the tree later does not change them.
+
+    Args: keep: False in a process that only helps the others to read what it holds a part of; it gets nothing.
+    """
+    found = {}
+    for name, leaf in manifest.leaves(tree).items():
+        values = whole(leaf)
+        if keep:
+            found[name] = np.array(values, copy=True)
+    return found
 
 
 def save(path: Path, arrays: Mapping[str, np.ndarray], record: Mapping[str, Any] | None = None) -> int:
@@ -116,17 +125,6 @@ def set_aside(path: Path) -> Path:
         number += 1
         place = path.with_name(f"{_DAMAGED}{path.name}-{number}")
     return path.rename(place)
-
-
-def _whole(leaf: Any) -> Any:
-    """A leaf that this process can read: an array spread over hosts is gathered."""
-    if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
-        return leaf
-    if leaf.is_fully_replicated:
-        return leaf.addressable_data(0)
-    from jax.experimental import multihost_utils
-
-    return multihost_utils.process_allgather(leaf, tiled=True)
 
 
 def _require_finite(arrays: Mapping[str, np.ndarray]) -> None:

@@ -75,20 +75,26 @@ def make_score(config: DecoderConfig, temperature: float, memory: Memory = Memor
         with layout() if layout else contextlib.nullcontext():
             return _scores(config, parameters, batch, temperature, memory)
 
-    return jax.jit(run) if layout is None else jax.jit(run, in_shardings=(None, layout.rows(1)),
-                                                       out_shardings=layout.rows(1))
+    if layout is None:
+        return jax.jit(run)
+    compiled = jax.jit(run, in_shardings=(None, layout.rows(1)), out_shardings=layout.rows(1))
+    return lambda parameters, batch: compiled(parameters, layout.spread(batch, 1))
 
 
 @dataclasses.dataclass(frozen=True)
 class Update:
     """The jitted update of a state by a batch; it donates the state, but not its frozen weights: others hold them too.
 
-    Attributes: compiled: (state without frozen weights, frozen weights, batch) -> (state without, metrics).
+    Attributes:
+      compiled: (state without frozen weights, frozen weights, batch) -> (state without, metrics).
+      layout: where state and batch lie; None is one device.
     """
 
     compiled: Any
+    layout: Layout | None = None
 
     def __call__(self, state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
+        batch = self.layout.spread(batch, 1) if self.layout else batch
         moved, metrics = self.compiled(state._replace(frozen={}), state.frozen, batch)
         return moved._replace(frozen=state.frozen), metrics
 
@@ -122,7 +128,7 @@ def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.Gr
 
     critic = objective.critic.model if objective.critic else None
     return Update(_compile(update, layout, lambda: jax.eval_shape(lambda: start(
-        config, initialize(config, jax.random.key(0)), optimizer, critic=critic))))
+        config, initialize(config, jax.random.key(0)), optimizer, critic=critic))), layout)
 
 
 def make_gradient(config: DecoderConfig, objective: Objective, *, temperature: float, key: jax.Array,

@@ -1,16 +1,20 @@
 """T49 to T53 in two real processes over loopback, and the same rules in one process with a store of its own."""
 
+import json
 import os
 import pathlib
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
 import pytest
 
-from rl_reasoning.parallel.hosts import Hosts, HostsError, shard_digests
+from rl_reasoning.config import Distributed
+from rl_reasoning.parallel import exchange
+from rl_reasoning.parallel.hosts import ALONE, Hosts, HostsError, join, shard_digests
 
 PROGRAM = pathlib.Path(__file__).parent / "host_program.py"
 ROOT = pathlib.Path(__file__).parents[2]
@@ -131,6 +135,54 @@ def test_t52_a_failure_is_told_and_goes_on():
         first.meet("update", 1)
 
 
+def test_what_process_0_finds_is_what_all_are_told():
+    (first, second), shelf = pair()
+    shelf.texts["hosts/met/0/0"] = '{"phase": "base", "step": 0, "note": true, "stop": null}'
+    assert second.told(lambda: pytest.fail("it has no disk"), "base") is True
+    (first, second), shelf = pair()
+    shelf.texts["hosts/met/0/1"] = '{"phase": "base", "step": 0, "note": null, "stop": null}'
+    assert first.told(lambda: [1, "a"], "base") == [1, "a"]
+
+
+def test_t2_a_wish_to_stop_reaches_all_at_the_same_meeting():
+    (first, _), shelf = pair()
+    heard = []
+    first.heed(lambda: None, heard.append)
+    for meeting, stop in enumerate((None, 15, 15)):
+        said = {"phase": "update", "step": meeting, "note": None, "stop": stop}
+        shelf.texts[f"hosts/met/{meeting}/1"] = json.dumps(said)
+    first.meet("update", 0)
+    assert heard == []
+    first.meet("update", 1)
+    assert heard == [15]
+
+
+def test_t49_a_phase_that_takes_too_long_ends_the_process_and_names_all(capfd):
+    left, shelf = [], Shelf()
+    hosts = Hosts(shelf, index=0, count=2, seconds=60, longest=0.05, leave=left.append)
+    shelf.texts["hosts/at/1"] = "rollout of step 7"
+    hosts.at("update", 7)
+    deadline = time.monotonic() + 5
+    while not left and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert left == [1]
+    assert hosts.failures() == ["process 0 has been in update of step 7 for 0.05 s; process 1 in rollout of step 7: "
+                                "leaving"]
+    hosts.at("update", 8)
+    hosts.rest()  # in time
+    time.sleep(0.1)
+    assert left == [1]
+
+
+def test_arrays_and_texts_of_a_process_alone_go_nowhere():
+    values = {"a": np.float32([-0.0, 1.5])}
+    assert exchange.from_first(ALONE, values, values) is values
+    assert exchange.texts(ALONE, "own", "verdicts") == ["own"]
+    assert exchange.fetch({"a": jax.numpy.ones(2), "b": 3})["a"].tolist() == [1, 1]
+    assert (ALONE.meet("x", 1, 5), ALONE.told(lambda: 6, "x")) == ([5], 6)
+    assert join(Distributed()) is ALONE
+
+
 def test_t53_copies_that_differ_within_a_process_are_found():
     whole = jax.sharding.NamedSharding(jax.make_mesh((2,), ("data",), devices=jax.devices()[:2]),
                                        jax.sharding.PartitionSpec())
@@ -140,8 +192,9 @@ def test_t53_copies_that_differ_within_a_process_are_found():
     digests, different = shard_digests(tree)
     assert list(digests) == ["norm [0:2]"]
     assert "norm [0:2] is not the same on all devices" in different
-    with pytest.raises(HostsError, match=r"step 3: process 0: norm \[0:2\] is not the same on all devices"):
-        Hosts(Shelf(), index=0, count=1).same(tree, 3)
+    for hosts, who in ((Hosts(Shelf(), index=0, count=1), "process 0: "), (ALONE, "")):
+        with pytest.raises(HostsError, match=rf"step 3: {who}norm \[0:2\] is not the same on all devices"):
+            hosts.same(tree, 3)
     good = {"norm": jax.device_put(np.ones(2), whole),
             "split": jax.device_put(np.arange(2), jax.sharding.NamedSharding(
                 whole.mesh, jax.sharding.PartitionSpec("data")))}

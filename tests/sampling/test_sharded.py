@@ -10,7 +10,7 @@ from rl_reasoning.config import Mesh, Sampling
 from rl_reasoning.models.decoder import DecoderConfig, initialize
 from rl_reasoning.parallel import make_layout
 from rl_reasoning.sampling.engine import JaxEngine
-from rl_reasoning.sampling.weights import check_fresh
+from rl_reasoning.sampling.weights import Fresh
 from rl_reasoning.types import Prompts
 
 CONFIG = DecoderConfig(vocabulary=20, layers=2, width=16, heads=4, kv_heads=2, head_dim=6, mlp=24, qkv_bias=True)
@@ -32,6 +32,6 @@ def test_tokens_are_those_of_one_device(mesh, slots):
     np.testing.assert_array_equal(together.ids, alone.ids)
     np.testing.assert_array_equal(together.stop_reasons, alone.stop_reasons)
     np.testing.assert_allclose(together.logprobs, alone.logprobs, atol=1e-5)
-    check_fresh(engine.fingerprint, placed)
-    check_fresh(engine.fingerprint, PARAMETERS)
+    Fresh().check(engine.fingerprint, placed)
+    Fresh().check(engine.fingerprint, PARAMETERS)
     assert engine.counts()["engine/weights_bytes_per_second"] > 0

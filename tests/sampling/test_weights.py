@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from rl_reasoning.models.decoder import DecoderConfig, initialize, unstack_layers
-from rl_reasoning.sampling.weights import StaleWeights, Weights, check_fresh, fingerprint
+from rl_reasoning.sampling import weights as weights_module
+from rl_reasoning.sampling.weights import Fresh, StaleWeights, Weights, fingerprint
 
 CONFIG = DecoderConfig(vocabulary=19, layers=2, width=16, heads=4, kv_heads=2, head_dim=6, mlp=24)
 PARAMETERS = initialize(CONFIG, jax.random.key(0))
@@ -31,17 +32,28 @@ def test_fingerprint_sees_every_leaf_one_bit_and_an_exchange():
 
 def test_new_parameters_are_taken_over_and_old_ones_are_kept_once():
     """T32: every update reaches the engine; the same parameters are not copied again."""
-    weights = Weights(CONFIG)
+    weights, fresh = Weights(CONFIG), Fresh()
     assert weights.fingerprint is None
     held = weights.of(PARAMETERS)
     assert weights.of(dict(PARAMETERS)) is held
     for step in range(3):
         updated = jax.tree.map(lambda leaf, step=step: leaf + 1e-6 * (step + 1), PARAMETERS)
         weights.of(updated)
-        check_fresh(weights.fingerprint, updated)
+        fresh.check(weights.fingerprint, updated)
     with pytest.raises(StaleWeights, match="did not take over"):
-        check_fresh(weights.fingerprint, PARAMETERS)
-    check_fresh(None, PARAMETERS)
+        fresh.check(weights.fingerprint, PARAMETERS)
+    fresh.check(None, PARAMETERS)
+
+
+def test_t32_parameters_are_hashed_once_however_often_they_are_sampled_from(monkeypatch):
+    hashed, fresh = [], Fresh()
+    monkeypatch.setattr(weights_module, "fingerprint", lambda tree: hashed.append(1) or fingerprint(tree))
+    for _ in range(3):
+        fresh.check(fingerprint(PARAMETERS), PARAMETERS)
+    assert len(hashed) == 1
+    copied = jax.tree.map(jax.numpy.array, PARAMETERS)
+    fresh.check(fingerprint(PARAMETERS), copied)  # other arrays are asked for their bits
+    assert len(hashed) == 2
 
 
 def test_a_list_of_layers_is_taken_as_it_is():
