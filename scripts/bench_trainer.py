@@ -5,7 +5,9 @@
 
 The update is GRPO's clipped loss on given answers. `roof_share` is the time of its matrix products, each shape timed
 alone in the same process with its own operands, over the time of the whole update; products that a pass makes again to
-save memory do not count, so 1 is out of reach. Ragged batches have long-tailed lengths (most answers short, few
+save memory do not count, so 1 is out of reach. Attention's products of scores and values are among them, by the share
+of the pairs of positions that a query may see (`seen`: of a fixed row 1/2; packed rows have less). `padding` is the
+share of the rows' places that hold no token. Ragged batches have long-tailed lengths (most answers short, few
 long), which is where packing pays. Peers: google-tunix's own GRPO loss and optimizer step in an environment of its
 own, on the same sizes, batch and order; ratios are of pairs timed one after the other. CPU seconds are the process's.
 The last line is one JSON object.
@@ -33,7 +35,7 @@ from rl_reasoning import optim
 from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import Optimizer
 from rl_reasoning.models.architecture import DecoderConfig, Precision
-from rl_reasoning.models.decoder import initialize
+from rl_reasoning.models.decoder import branch_mask, initialize
 from rl_reasoning.training.batch import Answers, TrainBatch, minibatches
 from rl_reasoning.training.state import start
 from rl_reasoning.training.states import Memory
@@ -103,8 +105,10 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
             theirs.append(peer.step())
     tokens = answers(case.config, ROWS[case.size], case.ragged).lengths.sum() + ROWS[case.size] * PROMPT
     step = statistics.median(ours)
+    products = matmul_seconds(case.config, int(tokens)) + attention_seconds(case.config, batch)
     found = {"tokens_per_cpu_s": float(tokens / step), "step_cpu_s": step, "step_wall_s": statistics.median(walls),
-             "spread": (max(ours) - min(ours)) / step, "roof_share": matmul_seconds(case.config, int(tokens)) / step,
+             "spread": (max(ours) - min(ours)) / step, "roof_share": products / step,
+             "padding": float((batch.segments == 0).mean()), "seen": seen_share(batch),
              "temporaries_mb": temporaries / 1e6, "compile_cpu_s": compile_seconds,
              "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
     if peer:
@@ -157,16 +161,42 @@ def matmul_seconds(config: DecoderConfig, tokens: int) -> float:
     return seconds + pass_seconds(answered, config.width, config.vocabulary, config.precision.head)
 
 
+def seen_share(batch: TrainBatch) -> float:
+    """Pairs of positions of which one may see the other, over all pairs in the rows."""
+    return float(branch_mask(batch.segments[0], batch.branches[0]).mean())
+
+
+def attention_seconds(config: DecoderConfig, batch: TrainBatch) -> float:
+    """CPU seconds of attention's products, each timed alone, times the share of pairs of positions that are seen.
+
+    Six a layer: scores and values forward, and what they pull at queries, keys, weights and values. That the backward
+    pass makes the scores again does not count. A few rows are timed for all: of all, the time to get memory for the
+    scores would count as theirs.
+    """
+    (_, rows, length), many = batch.tokens.shape, config.heads // config.kv_heads
+    some = min(rows, 4)
+    shape, dtype = (some, config.kv_heads), config.precision.compute
+    states = jnp.ones((*shape, many * length, config.head_dim), dtype)
+    scores = jnp.ones((*shape, many * length, length), dtype)
+    turned, few = jnp.ones((*shape, config.head_dim, length), dtype), jnp.ones((*shape, length, config.head_dim), dtype)
+    kinds = ((jnp.matmul, states, turned), (jnp.matmul, scores, few),
+             (lambda a, b: jnp.matmul(a.swapaxes(2, 3), b), states, scores))
+    return 2 * config.layers * rows / some * seen_share(batch) * sum(alone(*kind) for kind in kinds)
+
+
 def pass_seconds(tokens: int, inputs: int, outputs: int, dtype: str) -> float:
     """Of x W, of its gradient to x and of that to W; the best of three."""
     x, w = jnp.ones((tokens, inputs), dtype), jnp.ones((inputs, outputs), dtype)
     y = jnp.ones((tokens, outputs), dtype)
-    total = 0.0
-    for function, one, two in ((lambda a, b: a @ b, x, w), (lambda a, b: a @ b.T, y, w), (lambda a, b: a.T @ b, x, y)):
-        compiled = jax.jit(function).lower(one, two).compile()
-        jax.block_until_ready(compiled(one, two))
-        total += min(timed(lambda f=compiled, a=one, b=two: jax.block_until_ready(f(a, b)))[1] for _ in range(3))
-    return total
+    kinds = (lambda a, b: a @ b, x, w), (lambda a, b: a @ b.T, y, w), (lambda a, b: a.T @ b, x, y)
+    return sum(alone(*kind) for kind in kinds)
+
+
+def alone(product: Callable[[jax.Array, jax.Array], jax.Array], one: jax.Array, two: jax.Array) -> float:
+    """CPU seconds of one product, the best of three."""
+    compiled = jax.jit(product).lower(one, two).compile()
+    jax.block_until_ready(compiled(one, two))
+    return min(timed(lambda: jax.block_until_ready(compiled(one, two)))[1] for _ in range(3))
 
 
 @dataclasses.dataclass(frozen=True)

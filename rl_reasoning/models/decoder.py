@@ -22,6 +22,7 @@ from flax import nnx
 
 from rl_reasoning.arrays import Array
 from rl_reasoning.models.architecture import DecoderConfig
+from rl_reasoning.models.attention import attention
 from rl_reasoning.models.quantized import quantize
 from rl_reasoning.models.remat import scan_layers
 from rl_reasoning.models.rotary import Rotation, rotate, rotation
@@ -107,35 +108,10 @@ class Attention(nnx.Module):
         queries = rotate(queries, turn).reshape(rows, length, c.kv_heads, c.heads // c.kv_heads, c.head_dim)
         return queries, rotate(keys, turn).transpose(0, 2, 3, 1), values.transpose(0, 2, 1, 3)
 
-    def attend(self, queries: jax.Array, cache: Cache, mask: jax.Array) -> jax.Array:
-        """Softmax attention in float32. mask [B, L, S] is True where a key may be seen. Returns [B * L, D].
-
-        Scores of long rows exist for some queries at a time, forward and backward.
-        """
-        length = queries.shape[1]
-        if length <= 2 * QUERIES:
-            mixed = self._mix(queries, cache, mask)
-        else:
-            def some(start: jax.Array) -> jax.Array:
-                return self._mix(jax.lax.dynamic_slice_in_dim(queries, start, QUERIES, 1), cache,
-                                 jax.lax.dynamic_slice_in_dim(mask, start, QUERIES, 1))
-
-            pad = [(0, 0), (0, -length % QUERIES)]
-            queries, mask = jnp.pad(queries, pad + [(0, 0)] * 3), jnp.pad(mask, [*pad, (0, 0)])
-            parts = jax.lax.map(jax.checkpoint(some), jnp.arange(0, queries.shape[1], QUERIES))
-            mixed = jnp.moveaxis(parts, 0, 1).reshape(queries.shape)[:, :length]
+    def attend(self, queries: jax.Array, cache: Cache, mask: jax.Array, *, causal: bool = False) -> jax.Array:
+        """Softmax attention in float32. mask [B, L, S] is True where a key may be seen. Returns [B * L, D]."""
+        mixed = attention(queries, cache.keys, cache.values, mask, causal=causal)
         return self.output(mixed.reshape(-1, self.config.heads * self.config.head_dim))
-
-    def _mix(self, queries: jax.Array, cache: Cache, mask: jax.Array) -> jax.Array:
-        """[B, L, K, H/K, h]: the values that each query sees, by weight."""
-        c, (rows, length, *_) = self.config, queries.shape
-        # One plain product for each row and key head: an einsum over these axes is lowered to one 4 to 8 times slower.
-        queries = queries.transpose(0, 2, 3, 1, 4).reshape(rows, c.kv_heads, -1, c.head_dim)
-        scores = jnp.matmul(queries, cache.keys, preferred_element_type=jnp.float32)
-        scores = scores.reshape(rows, c.kv_heads, -1, length, scores.shape[-1]) * c.head_dim ** -0.5
-        weights = jax.nn.softmax(jnp.where(mask[:, None, None], scores, _NEVER), axis=-1).astype(cache.values.dtype)
-        mixed = weights.reshape(rows, c.kv_heads, -1, weights.shape[-1]) @ cache.values
-        return mixed.reshape(rows, c.kv_heads, -1, length, c.head_dim).transpose(0, 3, 1, 2, 4)
 
 
 class GatedMLP(nnx.Module):
@@ -168,9 +144,9 @@ class Block(nnx.Module):
             self.mlp_output_norm = Norm(config, rngs=rngs)
 
     def __call__(self, x: jax.Array, turn: Rotation, mask: jax.Array) -> tuple[jax.Array, Cache]:
-        """x [B * L, D], mask [B, L, L] -> x and the layer's keys and values."""
+        """x [B * L, D], mask [B, L, L] of no later keys -> x and the layer's keys and values."""
         queries, keys, values = self.attention.project(self._attention_input(x), turn)
-        return self._finish(x, queries, Cache(keys, values), mask)
+        return self._finish(x, queries, Cache(keys, values), mask, causal=True)
 
     def extend(self, x: jax.Array, turn: Rotation, mask: jax.Array, cache: Cache,
                slot: jax.Array) -> tuple[jax.Array, Cache]:
@@ -183,8 +159,9 @@ class Block(nnx.Module):
     def _attention_input(self, x: jax.Array) -> jax.Array:
         return x if self.placement == "post" else self.attention_norm(x)
 
-    def _finish(self, x: jax.Array, queries: jax.Array, cache: Cache, mask: jax.Array) -> tuple[jax.Array, Cache]:
-        attended = self.attention.attend(queries, cache, mask)
+    def _finish(self, x: jax.Array, queries: jax.Array, cache: Cache, mask: jax.Array, *,
+                causal: bool = False) -> tuple[jax.Array, Cache]:
+        attended = self.attention.attend(queries, cache, mask, causal=causal)
         if self.placement == "post":
             x = self.attention_norm(x + attended)
             return self.mlp_norm(x + self.mlp(x)), cache
@@ -221,7 +198,7 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, 
 
     Args:
       tokens, positions: [B, L] int32.
-      mask: [B, L, L] bool, True where a query (second axis) may see a key (third axis).
+      mask: [B, L, L] bool, True where a query (second axis) may see a key (third axis); never a later one.
       remat: what the backward pass computes again, see `models.remat`.
 
     Returns:
@@ -307,10 +284,6 @@ def logits(config: DecoderConfig, parameters: Parameters, hidden: jax.Array) -> 
         return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
     kernel = parameters["head"]["kernel"].astype(hidden.dtype)
     return jnp.einsum("...d,dv->...v", hidden, kernel, preferred_element_type=jnp.float32)
-
-
-QUERIES = 512  # whose attention scores exist at once where a row has more than twice as many positions
-_NEVER = -1e30  # finite, so that a row that sees nothing gives a mean and not NaN
 
 
 def _embed(config: DecoderConfig, parameters: Parameters, tokens: Array) -> jax.Array:

@@ -197,7 +197,7 @@ def _backward(way: _Way, kept: Any, upstream: TokenStatistics) -> tuple[jax.Arra
         logp = scores - normaliser
         pull = jnp.where(here, to_logp, 0) - jnp.exp(logp) * (to_logp + to_entropy * (logp + entropy))
         pull = (pull / way.temperature).astype(hidden.dtype)
-        own = jnp.einsum(f"...sv,...d->{way.letters}", pull, hidden, preferred_element_type=jnp.float32)
+        own = _gradient_of_head(way, pull, hidden)
         so_far = jax.lax.dynamic_slice_in_dim(to_table, start, way.size, way.axis)
         to_table = jax.lax.dynamic_update_slice_in_dim(to_table, so_far + own, start, way.axis)
         moved = jnp.einsum(f"...sv,{way.letters}->...d", pull, rows, preferred_element_type=jnp.float32)
@@ -212,3 +212,13 @@ def _backward(way: _Way, kept: Any, upstream: TokenStatistics) -> tuple[jax.Arra
 
 
 _in_blocks.defvjp(_forward, _backward)
+
+
+def _gradient_of_head(way: _Way, pull: jax.Array, hidden: jax.Array) -> jax.Array:
+    """What pulls [..., s, v] at scores give a block of the head, float32.
+
+    Always made as [D, s, v] and then turned: the other way round a CPU turns all pulls, which takes it as long as the
+    product itself. The barrier keeps XLA from rewriting the one as the other.
+    """
+    own = jnp.einsum("...d,...sv->dsv", hidden, pull, preferred_element_type=jnp.float32)
+    return jax.lax.optimization_barrier(own).transpose(1, 2, 0) if way.tied else own

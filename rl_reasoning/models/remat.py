@@ -2,8 +2,8 @@
 
 | name    | kept                                   | computed again          |
 |---------|----------------------------------------|-------------------------|
-| none    | all                                    | nothing                 |
-| dots    | what matrices of weights gave          | what lies between them  |
+| none    | what every product gave                | what lies between them: no product |
+| dots    | what matrices of weights gave          | what lies between them, attention's products too |
 | block   | each layer's input                     | each layer              |
 | full    | the input of about every sqrt(n)-th of n layers | each layer, twice |
 | offload | each layer's input, in the host's memory | each layer            |
@@ -17,6 +17,8 @@ import jax
 from jax import checkpoint_policies as policies
 from jax.ad_checkpoint import checkpoint_name
 
+from rl_reasoning.models.attention import MIXED
+
 _INPUT = "layer input"
 
 
@@ -28,7 +30,10 @@ def scan_layers(layer: Callable, x: jax.Array, inputs: Any, remat: str) -> tuple
       remat: a name of the table above.
     """
     if remat == "none":
-        return jax.lax.scan(layer, x, inputs)
+        # What is left for the backward pass passes through memory twice: on a CPU that is slower than to make it again.
+        products = policies.save_from_both_policies(policies.dots_with_no_batch_dims_saveable,
+                                                    policies.save_only_these_names(MIXED))
+        return jax.lax.scan(jax.checkpoint(layer, policy=products, prevent_cse=False), x, inputs)
     if remat == "full":
         return _in_groups(layer, x, inputs)
     if remat == "dots":

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rl_reasoning.models import decoder
+from rl_reasoning.models import attention
 from rl_reasoning.models.decoder import branch_mask, hidden_states, initialize, logits, rotate, rotation
 
 
@@ -142,6 +142,6 @@ def test_attention_for_some_queries_at_a_time_is_the_same(monkeypatch, config, p
         return jnp.sin(out).sum(), out
 
     whole = jax.jit(jax.grad(total, has_aux=True))(parameters)
-    monkeypatch.setattr(decoder, "QUERIES", 3)
+    monkeypatch.setattr(attention, "QUERIES", 3)
     parts = jax.jit(jax.grad(lambda p: total(p), has_aux=True))(parameters)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), whole, parts)
