@@ -19,7 +19,7 @@ Expected, as published (this has not been run here): AIME 2024 / AIME 2025 / HMM
 Planned (compiled for it, not run; scripts/plan.py --config=experiments/configs/papers/klear.py --topology=v6e:16x16):
 fits, of 31.24 GiB a chip decoding takes 11.33 and the update 15.04; decoding a step whose answers all have the most
 tokens is estimated at 704 s. There is no estimate of the update, whose compiled program could not be read back.
-The code stage and rlvr_decomposed's answers of 31,744 tokens were not compiled.
+The code stage takes as much of the same slice, 11.33 and 15.04 GiB.
 """
 
 from ml_collections import ConfigDict

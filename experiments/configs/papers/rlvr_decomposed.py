@@ -20,6 +20,8 @@ Expected, as published for Qwen2.5-Math-7B, Pass@1 / Pass@256 on MATH (this has 
 Planned (compiled for it, not run; scripts/plan.py --config=experiments/configs/papers/rlvr_decomposed.py
 --topology=v5e:16x16): fits, of 15.75 GiB a chip decoding takes 10.98 and the update 8.35; a step whose answers all
 have the most tokens is estimated at 146 s, 102 of them decoding.
+With --topology=v5p:4x4x4 --config.mesh.fsdp=64 --config.mesh.tensor=1 it takes 43.76 and 23.04 of 95.73 GiB, and
+qwen3_4b with --topology=v6e:16x16 10.18 and 9.43 of 31.24; of these two updates' time there is no estimate.
 
 Afterwards `experiments/configs/evaluate.py:rlvr_decomposed` with `--config.evaluation.run=RUN` is its evaluation.
 """
