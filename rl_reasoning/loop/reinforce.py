@@ -232,8 +232,9 @@ def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: 
         if trainer.allocator:
             analysed |= variances(trainer.allocator, trainer.algorithm, train.whole["policy"], learner.whole(answers),
                                   collected)
-    each = []
+    each, padding = [], []
     for batch in learner.updates(answers, rng):
+        padding.append(np.mean(batch.segments == 0))
         train, metrics = trainer.update(train, batch)
         each.append(metrics)
     each = fetch(each)
@@ -241,6 +242,7 @@ def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: 
     # Before the first update sampler and trainer hold the same parameters: what differs is their arithmetic.
     means["mismatch/max"] = float(each[0]["ratio/log_max"])
     means["ratio/log_max"] = float(np.max([metrics["ratio/log_max"] for metrics in each]))
+    means["tokens/padding"] = float(np.mean(padding))
     return train, answers, means | analysed
 
 

@@ -33,6 +33,7 @@ METRICS: dict[str, str] = {
     "by the estimates. Below 1 is a gain.",
     "plan/passed_over": "Problems that were not drawn because their acceptance rate was outside the band.",
     "tokens/generated": "Tokens of all answers drawn in the step, those that are not trained on included.",
+    "tokens/padding": "Share of the places in the step's packed rows that hold no token.",
     "analysis/variance": "Variance of the gradient at the output layer, measured on the answers trained on, as an "
     "estimate of the mean over problems.",
     "analysis/variance_alike": "What it were if the same problems had shared the same answers alike.",

@@ -63,6 +63,16 @@ def test_refill_draws_more_problems_until_the_batch_is_informative():
     assert (collected.rollout.completions.logprobs[twice[0]] != collected.rollout.completions.logprobs[twice[1]]).any()
 
 
+def test_the_share_of_padding_is_what_prompts_and_answers_leave_of_the_rows():
+    trainer = trainer_of("nsr")
+    _, answers = step_answers(trainer)
+    first = trainer.lab.first()
+    _, metrics, _ = train_step(trainer, begin(trainer, first), 1, first)
+    tokens = answers.prompt_lengths.sum() + answers.lengths.sum()  # a group's answers share one copy of its prompt
+    assert metrics["tokens/padding"] == pytest.approx(1 - tokens / trainer.learner.whole(answers).tokens.size)
+    assert 0 < metrics["tokens/padding"] < 1
+
+
 def test_a_refill_that_finds_too_little_stops_at_its_cap_and_fills_up_with_what_does_not_count():
     trainer = trainer_of("dapo", Scripted(mixed={0}), plan_refill=2)
     collected, answers = step_answers(trainer)
