@@ -38,6 +38,10 @@ def attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.
     Returns:
       [B, L, K, G, h] in the type of the values.
     """
+    if not causal:  # decoding: few queries, and nothing to keep for a backward pass
+        scores = _scores(keys, queries, mask)
+        mixed = _product(_flat(jax.nn.softmax(scores, axis=-1).astype(values.dtype)), values)
+        return mixed.astype(values.dtype).reshape(*scores.shape[:-1], -1).swapaxes(1, 2)
     return _attention(causal, queries, keys, values, mask)
 
 
