@@ -105,10 +105,11 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
             theirs.append(peer.step())
     tokens = answers(case.config, ROWS[case.size], case.ragged).lengths.sum() + ROWS[case.size] * PROMPT
     step = statistics.median(ours)
-    products = matmul_seconds(case.config, int(tokens)) + attention_seconds(case.config, batch)
+    seen = seen_share(batch)
+    products = matmul_seconds(case.config, int(tokens)) + attention_seconds(case.config, batch, seen)
     found = {"tokens_per_cpu_s": float(tokens / step), "step_cpu_s": step, "step_wall_s": statistics.median(walls),
              "spread": (max(ours) - min(ours)) / step, "roof_share": products / step,
-             "padding": float((batch.segments == 0).mean()), "seen": seen_share(batch),
+             "padding": batch.padding, "seen": seen,
              "temporaries_mb": temporaries / 1e6, "compile_cpu_s": compile_seconds,
              "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
     if peer:
@@ -166,7 +167,7 @@ def seen_share(batch: TrainBatch) -> float:
     return float(branch_mask(batch.segments[0], batch.branches[0]).mean())
 
 
-def attention_seconds(config: DecoderConfig, batch: TrainBatch) -> float:
+def attention_seconds(config: DecoderConfig, batch: TrainBatch, seen: float) -> float:
     """CPU seconds of attention's products, each timed alone, times the share of pairs of positions that are seen.
 
     Six a layer: scores and values forward, and what they pull at queries, keys, weights and values. That the backward
@@ -181,7 +182,7 @@ def attention_seconds(config: DecoderConfig, batch: TrainBatch) -> float:
     turned, few = jnp.ones((*shape, config.head_dim, length), dtype), jnp.ones((*shape, length, config.head_dim), dtype)
     kinds = ((jnp.matmul, states, turned), (jnp.matmul, scores, few),
              (lambda a, b: jnp.matmul(a.swapaxes(2, 3), b), states, scores))
-    return 2 * config.layers * rows / some * seen_share(batch) * sum(alone(*kind) for kind in kinds)
+    return 2 * config.layers * rows / some * seen * sum(alone(*kind) for kind in kinds)
 
 
 def pass_seconds(tokens: int, inputs: int, outputs: int, dtype: str) -> float:

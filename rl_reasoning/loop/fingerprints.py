@@ -37,10 +37,19 @@ def fingerprints(lab: Lab, base: Parameters) -> dict[str, Any]:
 
     Args: base: the policy that training starts from, which is the reference too.
     """
-    return {"settings": settings(lab.experiment), "data": problems_digest([*lab.train, *lab.held_out]),
-            "tokenizer": tokenizer_digest(lab.policy.tokenizer), "code": code_digest(), "base": base_digest(base),
+    return {"settings": settings(lab.experiment), "base": base_digest(base), **surroundings(lab)}
+
+
+def surroundings(lab: Lab) -> dict[str, Any]:
+    """What a run is made of beside its settings and its base: problems, tokenizer, code, libraries; JSON-able."""
+    return {"data": problems_digest([*lab.train, *lab.held_out]), "tokenizer": tokenizer_digest(lab.policy.tokenizer),
             "verifier": module_digest(lab.experiment.verifier.function),
-            "engine_module": module_digest(lab.experiment.engine), "versions": installed_versions(COMPUTING)}
+            "engine_module": module_digest(lab.experiment.engine), **program()}
+
+
+def program() -> dict[str, Any]:
+    """The code, and the libraries that it computes with."""
+    return {"code": code_digest(), "versions": installed_versions(COMPUTING)}
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[Any]]:

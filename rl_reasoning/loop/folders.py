@@ -13,6 +13,7 @@ from rl_reasoning.json_file import read_json
 from rl_reasoning.loop import fingerprints
 from rl_reasoning.reporting.claims import Claimed, claim
 from rl_reasoning.reporting.console import say
+from rl_reasoning.reporting.json_lines import write_whole
 from rl_reasoning.reporting.run_folder import differing_settings, new_folder
 
 CLAIM, STATUS = ".claim", "status.json"
@@ -126,6 +127,4 @@ def _earlier(experiment: Experiment, name: str) -> Iterator[Earlier]:
 
 
 def _write(path: Path, record: dict) -> None:
-    aside = path.with_name(path.name + ".part")
-    aside.write_text(json.dumps(record, indent=1) + "\n", encoding="ascii")
-    os.replace(aside, path)
+    write_whole(path, [json.dumps(record, indent=1) + "\n"])

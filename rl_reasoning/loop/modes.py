@@ -27,6 +27,9 @@ from rl_reasoning.reporting.table import breakdown_table, detail_table, evaluati
 from rl_reasoning.rollouts import NothingScored
 from rl_reasoning.tasks.pool import PoolError
 
+# What may keep a run from going on; its sentence is all that one needs to know.
+FAILURES = (TrainingFailed, NothingScored, PoolError, OSError, HostsError)
+
 
 def run_experiment(experiment: Experiment) -> int:
     """Runs what the settings say and returns the exit code.
@@ -47,7 +50,7 @@ def run_experiment(experiment: Experiment) -> int:
         return _one_of_several(experiment, hosts)
     try:
         return _to_its_end(experiment, hosts)
-    except (TrainingFailed, NothingScored, PoolError, OSError, HostsError) as error:
+    except FAILURES as error:
         say(f"stopped: {error}")
         return 1
 
@@ -77,16 +80,16 @@ def _one_of_several(experiment: Experiment, hosts: Hosts) -> int:
 
     A process that has failed does not return: at its end jax would wait for the others at a barrier of its own.
     """
-    keep_compiled_programs(experiment)
     try:
         with own_place(experiment, hosts) as own, hosts.announced("the run"):
+            keep_compiled_programs(experiment)  # all look in one place for what one of them has compiled
             code = _to_its_end(own, hosts)
         hosts.meet("end", 0, code)
         hosts.rest()
         return code
     except (ConfigError, Different) as error:
         code, text = 2, f"error: {error}"
-    except (TrainingFailed, NothingScored, PoolError, OSError, HostsError) as error:
+    except FAILURES as error:
         code, text = 1, f"stopped: {error}"
     except Exception as error:  # whatever it is must be said, and must not leave the others waiting
         code, text = 1, "\n".join([*traceback.format_exception(error), *hosts.failures()])

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rl_reasoning.config import Experiment
-from rl_reasoning.loop.fingerprints import COMPUTING, code_digest, module_digest, problems_digest, tokenizer_digest
+from rl_reasoning.loop.fingerprints import surroundings
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.parallel.hosts import Alone, Hosts
-from rl_reasoning.reporting.run_folder import flattened, installed_versions
+from rl_reasoning.reporting.run_folder import flattened
 
 OWN = ("workdir", "wandb", "distributed")  # settings that processes need not share
 
@@ -30,13 +30,9 @@ def own_place(experiment: Experiment, hosts: Hosts | Alone) -> Iterator[Experime
 
 
 def agree(lab: Lab) -> None:
-    """Raises Different when processes have other settings, code, problems, tokenizer, verifier or libraries (T50)."""
+    """Raises Different when processes have other settings or `fingerprints.surroundings` (T50)."""
     if lab.hosts.count == 1:
         return
     settings = {name: value for name, value in dataclasses.asdict(lab.experiment).items()
                 if name not in (*OWN, "resume", "resume_changed")}
-    facts = {**flattened(json.loads(json.dumps(settings))), "code": code_digest(),
-             "data": problems_digest([*lab.train, *lab.held_out]),
-             "tokenizer": tokenizer_digest(lab.policy.tokenizer),
-             "verifier": module_digest(lab.experiment.verifier.function), "versions": installed_versions(COMPUTING)}
-    lab.hosts.agree(facts)
+    lab.hosts.agree({**flattened(json.loads(json.dumps(settings))), **surroundings(lab)})

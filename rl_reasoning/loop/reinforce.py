@@ -234,7 +234,7 @@ def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: 
                                   collected)
     each, padding = [], []
     for batch in learner.updates(answers, rng):
-        padding.append(np.mean(batch.segments == 0))
+        padding.append(batch.padding)
         train, metrics = trainer.update(train, batch)
         each.append(metrics)
     each = fetch(each)

@@ -21,6 +21,7 @@ from rl_reasoning.loop import sign_noise
 from rl_reasoning.loop.study import BASE, Unit, read_paths, run_units
 from rl_reasoning.loop.warm_start import base_key
 from rl_reasoning.reporting.console import say
+from rl_reasoning.reporting.json_lines import write_whole
 from rl_reasoning.reporting.map_picture import map_picture
 from rl_reasoning.reporting.table import markdown_table, percent, plain, points
 
@@ -48,12 +49,7 @@ class Cell:
     def experiment(self, shared: Experiment) -> Experiment:
         """The shared settings with this cell's. Raises ConfigError when they cannot be."""
         config = to_config_dict(shared)
-        for name, value in self.changes.items():
-            *groups, leaf = name.split(".")
-            group = config
-            for each in groups:
-                group = group[each]
-            group[leaf] = value
+        config.update_from_flattened_dict(self.changes)
         return read_experiment(config)
 
     def units(self, shared: Experiment) -> list[Unit]:
@@ -154,10 +150,7 @@ def measured(sweep: Sweep, cell: Cell, shared: Experiment,
     if not path.exists():
         say(f"noise of {cell.name}, seed {shared.seed}: {sweep.repeats} rollouts of the same problems")
         path.parent.mkdir(exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(sign_noise.record(measure(cell.experiment(shared), sweep.repeats))) + "\n",
-                        encoding="ascii")
-        part.replace(path)
+        write_whole(path, [json.dumps(sign_noise.record(measure(cell.experiment(shared), sweep.repeats))) + "\n"])
     return read_json(path)
 
 
@@ -193,9 +186,9 @@ def map_rows(found: Sequence[Found]) -> list[list[str]]:
 
 def _cells(found: Found) -> list[str]:
     """The differences with their intervals, and the verdict: one word where it is the same at every k."""
+    verdicts = set(found.verdicts) if len(set(found.verdicts)) == 1 else found.verdicts
     return [*(f"{points(each.mean)} [{points(each.low)}, {points(each.high)}]" if np.isfinite(each.low) else "-"
-              for each in found.differences), ", ".join(dict.fromkeys(found.verdicts) if len(
-                  set(found.verdicts)) == 1 else found.verdicts)]
+              for each in found.differences), ", ".join(verdicts)]
 
 
 def _conclude(out: FilePath, sweep: Sweep, found: Sequence[Found], note: str) -> str:

@@ -27,7 +27,7 @@ from rl_reasoning.models.decoder import Parameters, initialize
 from rl_reasoning.parallel.exchange import from_first
 from rl_reasoning.reporting.claims import claim
 from rl_reasoning.reporting.console import Progress, say
-from rl_reasoning.reporting.run_folder import RunFolder, installed_versions
+from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.tasks import Language
 from rl_reasoning.training import checkpoints, state
 from rl_reasoning.training.batch import Answers, TrainBatch, no_extras, pack
@@ -151,8 +151,7 @@ def _train(lab: Lab, folder: RunFolder, stops: Stops) -> Parameters:
 def _keeper(lab: Lab, folder: RunFolder) -> Keeper:
     """Keeps the newest state; the settings are in the folder's name."""
     settings = dataclasses.replace(lab.experiment.checkpoint, every=lab.experiment.checkpoint.warm_start_every, keep=1)
-    made_of = {"code": fingerprints.code_digest(), "versions": installed_versions(fingerprints.COMPUTING)}
-    return Keeper(folder, settings, made_of, _Derived(), hosts=lab.hosts, phase="warm_start")
+    return Keeper(folder, settings, fingerprints.program(), _Derived(), hosts=lab.hosts, phase="warm_start")
 
 
 def _resumed(lab: Lab, folder: RunFolder, keeper: Keeper, begun: LoopState) -> LoopState:

@@ -2,8 +2,8 @@
 
 Kept are the result and, of each query, its largest score and the sum of its weights; a score for each pair of
 positions exists for some rows and some queries at a time, forward and backward (as in FlashAttention, arXiv
-2205.14135, but in plain products, which are what a CPU and XLA are good at). Where queries look back only, spans of
-them leave out the keys that lie behind all of the span.
+2205.14135, but in plain products, which are what a CPU and XLA are good at). Spans of queries leave out the keys that
+lie behind all of the span. Decoding, where any slot of a cache may be seen and nothing is kept, has the plain softmax.
 
 Shape letters as in `models.decoder`; G = H / K query heads share a key head.
 """
@@ -42,31 +42,30 @@ def attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.
         scores = _scores(keys, queries, mask)
         mixed = _product(_flat(jax.nn.softmax(scores, axis=-1).astype(values.dtype)), values)
         return mixed.astype(values.dtype).reshape(*scores.shape[:-1], -1).swapaxes(1, 2)
-    return _attention(causal, queries, keys, values, mask)
+    return _looking_back(queries, keys, values, mask)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(causal: bool, queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
-    return _forward(causal, queries, keys, values, mask)[0]
+@jax.custom_vjp
+def _looking_back(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
+    return _forward(queries, keys, values, mask)[0]
 
 
-def _forward(causal: bool, queries: jax.Array, keys: jax.Array, values: jax.Array,
-             mask: jax.Array) -> tuple[jax.Array, Any]:
+def _forward(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array) -> tuple[jax.Array, Any]:
     def rows(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array) -> Any:
         found = []
-        for start, stop, seen in _spans(queries.shape[1], keys.shape[-1], causal):
+        for start, stop, seen in _spans(queries.shape[1]):
             part = queries[:, start:stop], mask[:, start:stop, :seen]
             found.append(_blocks(functools.partial(_mix, keys[..., :seen], values[:, :, :seen]), part))
         return jax.tree.map(lambda *spans: jnp.concatenate(spans, axis=1), *found)
 
-    mixed, top, mass = (checkpoint_name(x, MIXED) for x in _some_rows(rows, causal, queries, keys, values, mask))
+    mixed, top, mass = (checkpoint_name(x, MIXED) for x in _some_rows(rows, queries, keys, values, mask))
     return mixed, (queries, keys, values, mask, mixed, top, mass)
 
 
-def _backward(causal: bool, kept: Any, upstream: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, None]:
+def _backward(kept: Any, upstream: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, None]:
     def rows(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, *others: jax.Array) -> Any:
         to_queries, to_keys, to_values = [], jnp.zeros(keys.shape), jnp.zeros(keys.shape)
-        for start, stop, seen in _spans(queries.shape[1], keys.shape[-1], causal):
+        for start, stop, seen in _spans(queries.shape[1]):
             part = queries[:, start:stop], mask[:, start:stop, :seen], *(x[:, start:stop] for x in others)
             moved, *pulls = _blocks(functools.partial(_pull, keys[..., :seen], values[:, :, :seen]), part, sums=2)
             to_queries.append(moved)
@@ -75,10 +74,10 @@ def _backward(causal: bool, kept: Any, upstream: jax.Array) -> tuple[jax.Array, 
         return (jnp.concatenate(to_queries, axis=1), to_keys.astype(keys.dtype),
                 to_values.swapaxes(2, 3).astype(values.dtype))
 
-    return *_some_rows(rows, causal, *kept, upstream), None
+    return *_some_rows(rows, *kept, upstream), None
 
 
-_attention.defvjp(_forward, _backward)
+_looking_back.defvjp(_forward, _backward)
 
 
 def _mix(keys: jax.Array, values: jax.Array, queries: jax.Array, mask: jax.Array) -> tuple[jax.Array, ...]:
@@ -129,9 +128,9 @@ def _flat(x: jax.Array) -> jax.Array:
     return x.reshape(*x.shape[:2], -1, x.shape[-1])
 
 
-def _spans(length: int, keys: int, causal: bool) -> Iterator[tuple[int, int, int]]:
+def _spans(length: int) -> Iterator[tuple[int, int, int]]:
     """(first query, last, how many keys they see), each of at most `QUERIES` or of a multiple."""
-    count = max(1, min(SPANS, length // SHORTEST)) if causal else 1
+    count = max(1, min(SPANS, length // SHORTEST))
     size = -(-length // count)
     size = size if size <= QUERIES else -(-size // QUERIES) * QUERIES
     for start in range(0, length, size):
@@ -139,7 +138,7 @@ def _spans(length: int, keys: int, causal: bool) -> Iterator[tuple[int, int, int
         whole = start + (stop - start) // QUERIES * QUERIES
         for first, last in ((start, whole), (whole, stop)):
             if first < last:
-                yield first, last, stop if causal else keys
+                yield first, last, stop
 
 
 def _blocks(function: Callable[..., Any], part: tuple[jax.Array, ...], sums: int = 0) -> Any:
@@ -159,16 +158,13 @@ def _blocks(function: Callable[..., Any], part: tuple[jax.Array, ...], sums: int
     return *(jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:]) for x in listed), *added
 
 
-def _some_rows(function: Callable[..., Any], causal: bool, *arrays: jax.Array) -> Any:
-    """A function of arrays [B, ...], for as many rows at a time as `SCORES` allow.
-
-    For all of them in decoding, which would copy its cache, and where devices share them.
-    """
+def _some_rows(function: Callable[..., Any], *arrays: jax.Array) -> Any:
+    """A function of arrays [B, ...], for as many rows at a time as `SCORES` allow; for all where devices share them."""
     rows, length, *heads = arrays[0].shape[:-1]
-    longest = max(stop - start for start, stop, _ in _spans(length, length, causal))
+    longest = max(stop - start for start, stop, _ in _spans(length))
     room = max(1, SCORES // (heads[0] * heads[1] * min(longest, QUERIES) * length))
     size = max(n for n in range(1, rows + 1) if rows % n == 0 and n <= room)
-    if size == rows or not causal or parts(BATCH) > 1:
+    if size == rows or parts(BATCH) > 1:
         return function(*arrays)
     found = jax.lax.map(lambda some: function(*some), tuple(x.reshape(-1, size, *x.shape[1:]) for x in arrays))
     return tuple(x.reshape(-1, *x.shape[2:]) for x in found)

@@ -14,10 +14,20 @@ from jax.sharding import Sharding
 from rl_reasoning.parallel.hosts import Alone, Hosts
 
 
-def put(array: Any, sharding: Sharding) -> jax.Array:
-    """An array on its devices. What is on this host is the same in every process, and each takes its own parts."""
-    there = isinstance(array, jax.Array) and not array.is_fully_addressable
-    if there or sharding.is_fully_addressable:
+def put(tree: Any, shardings: Any) -> Any:
+    """A tree's arrays on their devices, all at once where those are this process's.
+
+    What is on this host is the same in every process, and each takes its own parts.
+
+    Args: shardings: as the tree.
+    """
+    if all(sharding.is_fully_addressable for sharding in jax.tree.leaves(shardings)):
+        return jax.device_put(tree, shardings)
+    return jax.tree.map(_put_parts, tree, shardings)
+
+
+def _put_parts(array: Any, sharding: Sharding) -> jax.Array:
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
         return jax.device_put(array, sharding)
     values = np.asarray(array)
     return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])

@@ -66,13 +66,13 @@ class Layout:
 
     def place(self, parameters: Any) -> Any:
         """Parameters, or what mirrors them, on the mesh."""
-        return jax.tree.map(put, parameters, self.parameters(parameters))
+        return put(parameters, self.parameters(parameters))
 
     def spread(self, batch: Any, axis: int = 0) -> Any:
         """A batch of arrays whose rows are on this axis. With one process `jit` does that by itself, and sooner."""
         if self.whole.is_fully_addressable:
             return batch
-        return jax.tree.map(lambda array: put(array, self.rows(axis)), batch)
+        return put(batch, jax.tree.map(lambda _: self.rows(axis), batch))
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rl_reasoning.tokenizers.symbols import END
+from rl_reasoning.tokenizers.symbols import END, word_level
 from rl_reasoning.types import Message
 
 # A tag, a word, a digit, another sign (each with the space before it), or a space that nothing follows.
@@ -49,12 +49,4 @@ class PieceTokenizer:
 
     def pipeline(self) -> Any:
         """The `tokenizers.Tokenizer` that a tokenizer.json holds. Raises ImportError without that package."""
-        try:
-            from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-        except ImportError as error:
-            raise ImportError("tokenizer.json needs the tokenizers package: pip install rl_reasoning[lm]") from error
-        pipeline = Tokenizer(models.WordLevel(self._ids, unk_token=END))
-        pipeline.pre_tokenizer = pre_tokenizers.Split(Regex(PATTERN), "isolated")
-        pipeline.decoder = decoders.Fuse()
-        pipeline.add_special_tokens([AddedToken(END, special=True, normalized=False)])
-        return pipeline
+        return word_level(self._ids, PATTERN)

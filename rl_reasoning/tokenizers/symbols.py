@@ -1,6 +1,6 @@
 """A tokenizer whose tokens are the words of a small closed language, separated by spaces."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rl_reasoning.types import Message
@@ -45,15 +45,27 @@ class SymbolTokenizer:
 
     def pipeline(self) -> Any:
         """The `tokenizers.Tokenizer` that a tokenizer.json holds. Raises ImportError without that package."""
-        try:
-            from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
-        except ImportError as error:
-            raise ImportError("tokenizer.json needs the tokenizers package: pip install -e '.[lm]'") from error
-        pipeline = Tokenizer(models.WordLevel(self._ids, unk_token=END))
-        pipeline.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        pipeline.add_special_tokens([AddedToken(END, special=True, normalized=False)])
-        return pipeline
+        return word_level(self._ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The words, separated by spaces, without the end of sequence. Raises IndexError on an id out of range."""
         return " ".join(self._symbols[i] for i in ids if i != self.eos_id)
+
+
+def word_level(ids: Mapping[str, int], pattern: str = "") -> Any:
+    """A `tokenizers.Tokenizer` with one id a piece: what is between spaces, or what a pattern finds, as it stands.
+
+    Raises ImportError without that package.
+    """
+    try:
+        from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+    except ImportError as error:
+        raise ImportError("tokenizer.json needs the tokenizers package: pip install -e '.[lm]'") from error
+    pipeline = Tokenizer(models.WordLevel(dict(ids), unk_token=END))
+    if pattern:
+        pipeline.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
+        pipeline.decoder = decoders.Fuse()
+    else:
+        pipeline.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    pipeline.add_special_tokens([AddedToken(END, special=True, normalized=False)])
+    return pipeline

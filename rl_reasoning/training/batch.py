@@ -84,6 +84,11 @@ class TrainBatch(NamedTuple):
     values: np.ndarray
     returns: np.ndarray
 
+    @property
+    def padding(self) -> float:
+        """Share of the rows' places that hold no token."""
+        return float(np.mean(self.segments == 0))
+
 
 _FLOATS = ("old_logprobs", "advantages", "weights", "scale", "ref_logprobs", "values", "returns")
 

@@ -15,8 +15,8 @@ import sys
 import pytest
 
 from rl_reasoning.edge import ConfigError, read_command
-from rl_reasoning.loop import shares
-from rl_reasoning.loop.processes import own_place
+from rl_reasoning.loop import fingerprints, shares
+from rl_reasoning.loop.processes import agree, own_place
 from rl_reasoning.loop.setup import build
 from rl_reasoning.loop.shares import SharedVerifier
 from rl_reasoning.loop.stops import Stopped, Stops
@@ -152,6 +152,19 @@ def test_a_process_whose_devices_would_do_nothing_is_refused():
     experiment = read_command(["run.py", f"--config={CONFIG}:smoke", "--config.mesh.fsdp=2"], "")
     with pytest.raises(ConfigError, match=r"mesh: 2 of the 8 devices of 2 processes; .* --config\.mesh\.fsdp=0"):
         build(experiment, Pair())
+
+
+def test_t50_processes_compare_all_that_a_run_is_made_of(monkeypatch):
+    """Whatever a checkpoint is refused for, another process is, except for what processes need not share."""
+    told = []
+    monkeypatch.setattr(Pair, "agree", lambda self, facts: told.append(facts), raising=False)
+    experiment = read_command(["run.py", f"--config={CONFIG}:smoke"], "")
+    lab = dataclasses.replace(build(experiment), hosts=Pair())
+    agree(lab)
+    assert told[0].items() >= fingerprints.surroundings(lab).items()
+    assert told[0]["engine_module"] == ""
+    assert told[0]["rl.steps"] == experiment.rl.steps
+    assert "workdir" not in told[0]
 
 
 def test_others_than_the_first_write_elsewhere_and_are_quiet(tmp_path, capsys):

@@ -61,13 +61,13 @@ def test_queries_may_see_any_slot_of_a_cache(monkeypatch):
 
 def test_spans_cover_all_queries_and_leave_out_only_later_keys(monkeypatch):
     for length in (1, 95, 192, 193, 500, 2048, 2049, 5000):
-        spans = list(module._spans(length, length, True))
+        spans = list(module._spans(length))
         assert [first for first, _, _ in spans] == [0, *[last for _, last, _ in spans[:-1]]]
         assert spans[-1][1:] == (length, length)
         assert all(last <= seen for _, last, seen in spans)
         assert all(last - first <= module.QUERIES or (last - first) % module.QUERIES == 0 for first, last, _ in spans)
-    assert list(module._spans(192, 192, True)) == [(0, 96, 96), (96, 192, 192)]
-    assert list(module._spans(192, 300, False)) == [(0, 192, 300)]
+    assert list(module._spans(192)) == [(0, 96, 96), (96, 192, 192)]
+    assert list(module._spans(191)) == [(0, 191, 191)]
 
 
 def test_a_query_that_sees_nothing_pulls_at_no_score():
