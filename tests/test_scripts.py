@@ -24,7 +24,7 @@ case "$1 ${2-}" in
     "--version "*) echo "Python $FAKE_VERSION" ;;
     "-m venv") echo "venv $*" >>"$FAKE_LOG"; /bin/rm -rf "$4"; /bin/mkdir -p "$4/bin"; /bin/cp "$0" "$4/bin/python" ;;
     "-m pip") [ "$3" = --version ] || { echo "pip $*" >>"$FAKE_LOG"; exit "${FAKE_PIP_CODE:-0}"; } ;;
-    *) printf '%s' "run in $PWD:" >>"$FAKE_LOG"; printf ' [%s]' "$@" >>"$FAKE_LOG"; echo >>"$FAKE_LOG"
+    *) printf -v line ' [%s]' "$@"; echo "run in $PWD:$line" >>"$FAKE_LOG"  # written at once: some run side by side
        exit "${FAKE_RUN_CODE:-0}" ;;
 esac
 """
