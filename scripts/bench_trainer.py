@@ -36,7 +36,8 @@ from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import Optimizer
 from rl_reasoning.models.architecture import DecoderConfig, Precision
 from rl_reasoning.models.decoder import branch_mask, initialize
-from rl_reasoning.training.batch import Answers, TrainBatch, minibatches
+from rl_reasoning.training.batch import Answers, TrainBatch
+from rl_reasoning.training.minibatches import minibatches
 from rl_reasoning.training.state import start
 from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import Update, make_update
@@ -103,10 +104,11 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
         walls.append(wall)
         if peer:
             theirs.append(peer.step())
-    tokens = answers(case.config, ROWS[case.size], case.ragged).lengths.sum() + ROWS[case.size] * PROMPT
+    answered = int(answers(case.config, ROWS[case.size], case.ragged).lengths.sum())
+    tokens = answered + ROWS[case.size] * PROMPT
     step = statistics.median(ours)
     seen = seen_share(batch)
-    products = matmul_seconds(case.config, int(tokens)) + attention_seconds(case.config, batch, seen)
+    products = matmul_seconds(case.config, tokens, answered) + attention_seconds(case.config, batch, seen)
     found = {"tokens_per_cpu_s": float(tokens / step), "step_cpu_s": step, "step_wall_s": statistics.median(walls),
              "spread": (max(ours) - min(ours)) / step, "roof_share": products / step,
              "padding": batch.padding, "seen": seen,
@@ -152,12 +154,14 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
     return found, time.process_time() - cpu, time.perf_counter() - wall
 
 
-def matmul_seconds(config: DecoderConfig, tokens: int) -> float:
-    """CPU seconds of the products that an update cannot do without, each shape timed alone."""
+def matmul_seconds(config: DecoderConfig, tokens: int, answered: int) -> float:
+    """CPU seconds of the products that an update cannot do without, each shape timed alone.
+
+    Args: tokens: of prompts and answers. answered: of answers alone, which the output head predicts.
+    """
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     layer = [(config.width, queries), (config.width, keys), (config.width, keys), (queries, config.width),
              (config.width, config.mlp), (config.width, config.mlp), (config.mlp, config.width)]
-    answered = int(tokens * ANSWER / (PROMPT + ANSWER))
     seconds = sum(config.layers * pass_seconds(tokens, *shape, config.precision.compute) for shape in layer)
     return seconds + pass_seconds(answered, config.width, config.vocabulary, config.precision.head)
 

@@ -21,7 +21,8 @@ from rl_reasoning.analysis.gradient_norms import make_head_norms
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.decoder import Parameters, initialize
 from rl_reasoning.models.likelihood import token_logprobs
-from rl_reasoning.training.batch import Answers, TrainBatch, apart, minibatches
+from rl_reasoning.training.batch import Answers, TrainBatch
+from rl_reasoning.training.minibatches import apart, minibatches
 from rl_reasoning.training.states import Memory, predicting_states, token_mask
 
 SIZES = {"layers": 2, "width": 128, "vocabulary": 69, "prompt": 6, "tokens": 12, "prompts": 32, "samples": 8}

@@ -24,7 +24,8 @@ from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.decoder import branch_mask, hidden_states, initialize, logits, unstack_layers
 from rl_reasoning.sampling.decode import Waiting, decode, fill, prefill
 from rl_reasoning.sampling.rules import make_rules
-from rl_reasoning.training.batch import Answers, minibatches
+from rl_reasoning.training.batch import Answers
+from rl_reasoning.training.minibatches import minibatches
 from rl_reasoning.training.state import start
 from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_update

@@ -11,7 +11,9 @@ import optax
 from rl_reasoning.models.decoder import DecoderConfig, Parameters
 from rl_reasoning.models.head_gradient import HeadSquares, head_gradient_squares
 from rl_reasoning.parallel.exchange import fetch
-from rl_reasoning.training.batch import Answers, TrainBatch, alone, apart, pack, stack
+from rl_reasoning.training.batch import Answers, TrainBatch
+from rl_reasoning.training.minibatches import alone, apart
+from rl_reasoning.training.packing import pack, stack
 from rl_reasoning.training.state import whole
 from rl_reasoning.training.states import Memory, predicting_states, token_mask
 from rl_reasoning.training.update import score
@@ -45,7 +47,7 @@ def make_head_norms(config: DecoderConfig, temperature: float) -> Norms:
 def make_full_norms(config: DecoderConfig, temperature: float) -> Norms:
     """The same of the gradient of all that is trained: one backward pass for each answer, some of them at once.
 
-    Each micro-batch holds one answer (`training.batch.apart`). For policies whose gradients fit `TOGETHER` times.
+    Each micro-batch holds one answer (`training.minibatches.apart`). For policies whose gradients fit `TOGETHER` times.
     """
     @jax.jit
     def run(trained: Parameters, frozen: Parameters, batch: TrainBatch) -> jax.Array:
@@ -72,7 +74,7 @@ def measure(norms: Norms, trained: Parameters, frozen: Parameters, answers: Answ
     for start in range(0, count, TOGETHER):
         some = np.resize(np.arange(start, min(start + TOGETHER, count)), TOGETHER)  # the last ones again, to fill up
         batch = apart(answers, some) if one_by_one else stack([pack(
-            alone(answers, some), length, TOGETHER, TOGETHER)])
+            alone(answers, some), length, TOGETHER, rows=TOGETHER)])
         found.append(fetch(norms(trained, frozen, batch)).ravel())
     return np.concatenate([*found, np.zeros(0, np.float32)])[:count]
 

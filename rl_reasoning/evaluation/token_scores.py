@@ -7,7 +7,8 @@ import numpy as np
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.parallel.exchange import fetch
 from rl_reasoning.rollouts import Policy
-from rl_reasoning.training.batch import Answers, TrainBatch, minibatches, no_extras
+from rl_reasoning.training.batch import Answers, TrainBatch, no_extras
+from rl_reasoning.training.minibatches import minibatches
 from rl_reasoning.training.update import make_score
 from rl_reasoning.types import Rollouts
 
@@ -33,4 +34,4 @@ def _batch(policy: Policy, rollouts: Rollouts, problem: int, row: np.ndarray) ->
         rollouts.prompts.ids[problem:problem + 1], rollouts.prompts.lengths[problem:problem + 1],
         np.zeros(count, np.int32), ids, rollouts.completions.lengths[problem, row],
         extras=no_extras(*ids.shape))
-    return minibatches(answers, 1, 1, policy.prompt_tokens + count * ids.shape[1], order=None)[0]
+    return minibatches(answers, 1, 1, policy.prompt_tokens + count * ids.shape[1], order=None, rows=1)[0]

@@ -21,7 +21,8 @@ from rl_reasoning.losses.surrogate import clamp_log_ratio
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.parallel.exchange import fetch
 from rl_reasoning.rollouts import Policy
-from rl_reasoning.training.batch import Answers, TrainBatch, minibatches, no_extras, uneven_minibatches, unpacked
+from rl_reasoning.training.batch import Answers, TrainBatch, no_extras, unpacked
+from rl_reasoning.training.minibatches import minibatches, uneven_minibatches
 from rl_reasoning.training.update import Scores
 from rl_reasoning.types import Rollouts
 
@@ -85,11 +86,12 @@ class Learner:
         """The packed mini-batches of all epochs, each epoch in its own random order of whole groups."""
         groups, rl = len(answers.prompt_lengths), self.rl
         return [batch for _ in range(rl.epochs) for batch in self._split(
-            answers, rl.minibatches, rl.microbatches, self.length, rng.permutation(groups), self.shards)]
+            answers, rl.minibatches, rl.microbatches, self.length, rng.permutation(groups), shards=self.shards)]
 
     def whole(self, answers: Answers) -> TrainBatch:
         """All answers in their own order, as micro-batches of the size that updates use."""
-        [batch] = self._split(answers, 1, self.rl.minibatches * self.rl.microbatches, self.length, None, self.shards)
+        parts = self.rl.minibatches * self.rl.microbatches
+        [batch] = self._split(answers, 1, parts, self.length, None, shards=self.shards)
         return batch
 
     @property

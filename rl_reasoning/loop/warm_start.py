@@ -30,8 +30,9 @@ from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.tasks import Language
 from rl_reasoning.training import checkpoints, state
-from rl_reasoning.training.batch import Answers, TrainBatch, no_extras, pack
+from rl_reasoning.training.batch import Answers, TrainBatch, no_extras
 from rl_reasoning.training.manifest import Damaged
+from rl_reasoning.training.packing import pack
 from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_update
 

@@ -112,7 +112,8 @@ def _batch(sizes: Sizes, shards: int) -> TrainBatch:
     packed = (parts, rows, sizes.row_length)
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("tokens", "positions", "segments", "branches"), packed)
     shapes |= dict.fromkeys(("rows", "lengths", "groups", "places", "rewards"), (parts, count))
-    types = dict.fromkeys((*list(shapes)[:-1], "sources", "ids"), jnp.int32)
+    shapes["listed"] = parts, shards, count // shards * rl.max_tokens
+    types = dict.fromkeys((*set(shapes) - {"rewards"}, "sources", "ids"), jnp.int32)
     arrays: dict[str, Any] = {name: jax.ShapeDtypeStruct(shapes.get(name, (parts, count, rl.max_tokens)),
                                                     types.get(name, jnp.float32)) for name in TrainBatch._fields}
     return TrainBatch(**arrays)

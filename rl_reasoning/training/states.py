@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from rl_reasoning.arrays import Array
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, branch_mask, hidden_states
-from rl_reasoning.models.likelihood import BUDGET, SMALL
+from rl_reasoning.models.likelihood import BUDGET
 from rl_reasoning.parallel import constrain, parts
 from rl_reasoning.parallel.rules import BATCH
 from rl_reasoning.training.batch import TrainBatch
@@ -26,8 +26,8 @@ class Memory(NamedTuple):
 class Spots(NamedTuple):
     """Which states are wanted of a micro-batch.
 
-    rows, sources: where they lie in the packed rows of their shard. ids: what they predict. All [N, T], or [S, K] in a
-    list for each of S shards; `places` [S, N / S * T] then says which entry of the list an answer's token has.
+    rows, sources: where they lie in the packed rows of their shard. ids: what they predict. All [N, T], or [S, K] as
+    `TrainBatch.listed`; `places` [S, N / S * T] then says which entry of the list an answer's token has.
     """
 
     rows: Array
@@ -48,19 +48,17 @@ def token_mask(batch: TrainBatch) -> jax.Array:
     return jnp.arange(batch.ids.shape[-1]) < batch.lengths[..., None]
 
 
-def spots(config: DecoderConfig, batch: TrainBatch) -> Spots:
-    """Where a micro-batch's answer tokens are predicted; a list where that is shorter than N answers of T tokens."""
-    shards, size = parts(BATCH), batch.ids.size
-    room = batch.tokens.size // shards
+def spots(batch: TrainBatch) -> Spots:
+    """Where a micro-batch's answer tokens are predicted: those listed, or all if the list is no shorter."""
+    shards = parts(BATCH)
     rows = jnp.broadcast_to(batch.rows[:, None], batch.ids.shape)
     if shards > 1:
         rows = rows - (jnp.arange(len(rows)) // (len(rows) // shards) * (len(batch.tokens) // shards))[:, None]
-    whole = Spots(rows, batch.sources, batch.ids, None)
-    if room * shards >= size or size * config.vocabulary <= SMALL:
+    whole, lists = Spots(rows, batch.sources, batch.ids, None), len(batch.listed)
+    if batch.listed.size >= batch.ids.size:
         return whole
-    real = token_mask(batch).reshape(shards, -1)
-    chosen = jax.vmap(lambda mask: jnp.nonzero(mask, size=room, fill_value=0)[0])(real)
-    listed = [constrain(jnp.take_along_axis(x.reshape(shards, -1), chosen, axis=1), BATCH) for x in whole[:3]]
+    listed = [constrain(jnp.take_along_axis(x.reshape(lists, -1), batch.listed, axis=1), BATCH) for x in whole[:3]]
+    real = token_mask(batch).reshape(lists, -1)
     return Spots(listed[0], listed[1], listed[2], places=jnp.maximum(jnp.cumsum(real, axis=1) - 1, 0))
 
 
@@ -71,7 +69,7 @@ def states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, wanted
     shards = parts(BATCH)
     if shards == 1:
         return hidden[wanted.rows, wanted.sources]
-    # Each device has the rows of its own answers (`training.batch.pack`), so it looks them up alone.
+    # Each device has the rows of its own answers (`training.packing`), so it looks them up alone.
     shape = wanted.rows.shape
     local = hidden.reshape(shards, -1, *hidden.shape[1:])
     found = jax.vmap(lambda hidden, rows, sources: hidden[rows, sources])(

@@ -49,7 +49,7 @@ class Chosen(NamedTuple):
 def score(config: DecoderConfig, parameters: dict[str, Parameters], batch: TrainBatch, temperature: float,
           memory: Memory) -> Scores:
     """Scores of one micro-batch; log-probabilities at the rollout's temperature."""
-    wanted = spots(config, batch)
+    wanted = spots(batch)
     hidden = states(config, parameters["policy"], batch, wanted, memory)
     found = token_logprobs(config, parameters["policy"], hidden, wanted.ids, temperature=temperature,
                            budget=memory.logits)

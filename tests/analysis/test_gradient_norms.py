@@ -8,7 +8,9 @@ import pytest
 from rl_reasoning.analysis.gradient_norms import make_full_norms, make_head_norms, make_spread, measure
 from rl_reasoning.models.decoder import DecoderConfig, branch_mask, hidden_states, initialize
 from rl_reasoning.models.likelihood import token_logprobs
-from rl_reasoning.training.batch import Answers, alone, pack, stack
+from rl_reasoning.training.batch import Answers
+from rl_reasoning.training.minibatches import alone
+from rl_reasoning.training.packing import pack, pack_alike, stack
 
 CONFIG = DecoderConfig(vocabulary=11, layers=1, width=12, heads=2, kv_heads=1, head_dim=6, mlp=16, tied=False)
 SIZES = (3, 1, 2)
@@ -85,7 +87,7 @@ def test_any_number_of_answers_is_measured_in_one_shape(answers, policy, gradien
 
 def test_spread_is_the_sample_covariance(answers, policy, gradients):
     """Of advantage times gradient; the problem with one answer says nothing."""
-    packed = stack([pack(answers.take_groups(np.array(chosen)), 20, sequences=4) for chosen in ([0, 1], [2])])
+    packed = stack(pack_alike([answers.take_groups(np.array(chosen)) for chosen in ([0, 1], [2])], 20, sequences=4))
     found = make_spread(CONFIG, 0.8)(policy, packed)
     pulls = np.stack([a * np.asarray(each["head"]["kernel"]).ravel()
                       for a, each in zip(answers.extras["advantages"][:, 0], gradients, strict=True)])

@@ -8,7 +8,8 @@ import pytest
 from rl_reasoning.analysis.logit_gradient import make_analysis, movement
 from rl_reasoning.losses import SurrogateInputs, reinforce
 from rl_reasoning.models.decoder import DecoderConfig, initialize
-from rl_reasoning.training.batch import Answers, pack, stack
+from rl_reasoning.training.batch import Answers
+from rl_reasoning.training.packing import pack, pack_alike, stack
 
 
 def random_logits(seed=0, shape=(6, 9)):
@@ -66,7 +67,7 @@ def test_a_batch_is_split_into_right_and_wrong_answers_and_its_layout_does_not_m
         | {"weights": zeros + 1, "rewards": np.array([1.0, 0.0, 0.0, 1.0], np.float32)})
     analyse = make_analysis(config, 1.0)
     whole = analyse(policy, stack([pack(answers, 20, 4)]))
-    parts = analyse(policy, stack([pack(answers.take_groups(np.array([g])), 20, 2) for g in (1, 0)]))
+    parts = analyse(policy, stack(pack_alike([answers.take_groups(np.array([g])) for g in (1, 0)], 20, 2)))
     assert {name.split("/")[1] for name in whole} == {"right", "wrong"}
     for name in whole:
         assert float(whole[name]) == pytest.approx(float(parts[name]), abs=1e-6)

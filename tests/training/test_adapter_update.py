@@ -13,7 +13,8 @@ from rl_reasoning.models import lora
 from rl_reasoning.models.architecture import DecoderConfig, LoRA, Precision
 from rl_reasoning.models.decoder import initialize
 from rl_reasoning.training import checkpoints
-from rl_reasoning.training.batch import Answers, minibatches
+from rl_reasoning.training.batch import Answers
+from rl_reasoning.training.minibatches import minibatches
 from rl_reasoning.training.state import start
 from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_update

@@ -19,7 +19,8 @@ from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.losses.objective import LossInputs, look_ahead, objective_loss, totals
 from rl_reasoning.losses.parts import Critic, Kl, TokenFilter
 from rl_reasoning.losses.surrogate import SurrogateInputs
-from rl_reasoning.training.batch import Answers, pack
+from rl_reasoning.training.batch import Answers
+from rl_reasoning.training.packing import pack
 from rl_reasoning.training.states import token_mask
 
 VOCABULARY, GROUPS, SIZE, LONGEST, DEVICES = 7, 4, 3, 5, 8
@@ -97,8 +98,10 @@ def whole_total(objective, batches):
 
 
 def on_devices(batch):
+    """Rows and answers split over the devices; the list of tokens, which nothing here reads, on each of them."""
     mesh = Mesh(np.array(jax.devices()[:DEVICES]), ("data",))
-    return jax.tree.map(lambda x: jax.device_put(x, NamedSharding(mesh, PartitionSpec("data"))), batch)
+    return jax.tree.map(lambda x: jax.device_put(x, NamedSharding(
+        mesh, PartitionSpec("data") if len(x) % DEVICES == 0 else PartitionSpec())), batch)
 
 
 def assert_same(one, other):
@@ -130,12 +133,12 @@ def test_t21_t22_any_layout_gives_the_same_gradient(name, x64):
     assert np.isfinite(value)
     assert np.abs(found["logits"]).max() > 1e-3
 
-    packed = pack(answers.take_groups(np.array([2, 0, 3, 1])), 40, 16, row_multiple=DEVICES)
+    packed = pack(answers.take_groups(np.array([2, 0, 3, 1])), 40, 16, rows=DEVICES)
     assert packed.segments.any(axis=1).sum() < len(unpacked.tokens)
     [chosen] = ahead(objective, table, [packed])
     assert_same(compiled(table, on_devices(packed), total, *on_devices(chosen)), expected)
 
-    parts = [pack(answers.take_groups(np.array(groups)), 40, 16, row_multiple=DEVICES) for groups in ([1, 2], [3, 0])]
+    parts = [pack(answers.take_groups(np.array(groups)), 40, 16, rows=DEVICES) for groups in ([1, 2], [3, 0])]
     assert_same(whole_total(objective, parts), total)
     results = [compiled(table, on_devices(part), total, *on_devices(chosen))
                for part, chosen in zip(parts, ahead(objective, table, parts), strict=True)]
@@ -146,7 +149,7 @@ def test_t21_t22_any_layout_gives_the_same_gradient(name, x64):
 def test_trl_bnpo_depends_on_the_split_and_is_the_mean_of_the_parts(x64):
     objective, answers = ALGORITHMS["bnpo"].objective(9, reference=False), answers_of()
     table = {"logits": jnp.zeros((VOCABULARY, VOCABULARY)), "value": jnp.zeros(VOCABULARY)}
-    parts = [pack(answers.take_groups(np.array(groups)), 40, 12, row_multiple=4) for groups in ([1], [3, 0, 2])]
+    parts = [pack(answers.take_groups(np.array(groups)), 40, 12, rows=4) for groups in ([1], [3, 0, 2])]
     loss = jax.jit(lambda part, total: gradient(objective, table, part, total, None, None)[0])
     alone = [loss(part, whole_total(objective, [part])) for part in parts]
     together = [loss(part, whole_total(objective, parts)) for part in parts]

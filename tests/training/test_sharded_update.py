@@ -16,8 +16,9 @@ from rl_reasoning.losses.objective import Objective
 from rl_reasoning.losses.parts import Critic
 from rl_reasoning.models.decoder import DecoderConfig, initialize
 from rl_reasoning.parallel import make_layout
-from rl_reasoning.training import states
-from rl_reasoning.training.batch import Answers, minibatches, pack, unpacked
+from rl_reasoning.training.batch import Answers, unpacked
+from rl_reasoning.training.minibatches import minibatches
+from rl_reasoning.training.packing import pack
 from rl_reasoning.training.state import start
 from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_score, make_update
@@ -55,12 +56,13 @@ def with_room(answers, room):
                                extras={name: wider(array) for name, array in answers.extras.items()})
 
 
-def step(objective, mesh=None, microbatches=1, optimizer=SGD, room=5, memory=Memory()):
+def step(objective, mesh=None, microbatches=1, optimizer=SGD, room=5, memory=Memory(), answers=None):
     """The state after one update, and its metrics."""
     layout = make_layout(mesh or Mesh(), CONFIG.sizes)
     update = make_update(CONFIG, objective, optimizer, temperature=0.9, key=KEY, memory=memory, layout=layout)
     state = start(CONFIG, POLICY, optimizer, critic=objective.critic and objective.critic.model, layout=layout)
-    [batch] = minibatches(with_room(batch_of(), room), 1, microbatches, 16, None, layout.shards if layout else 1)
+    [batch] = minibatches(with_room(answers or batch_of(), room), 1, microbatches, 16, None,
+                          shards=layout.shards if layout else 1)
     return update(state, batch)
 
 
@@ -88,12 +90,18 @@ def test_t21_a_mesh_gives_the_same_gradient(mesh, microbatches):
     assert kernel.addressable_shards[0].data.size * mesh.fsdp * mesh.tensor == kernel.size
 
 
-def test_t21_states_in_a_list_and_logits_in_blocks_give_the_same_gradient(monkeypatch):
-    """Ragged answers take less room packed than one a row: only their real tokens are looked up and scored."""
-    monkeypatch.setattr(states, "SMALL", 0)
-    [batch] = minibatches(with_room(batch_of(), 12), 1, 1, 16, None, 2)
-    assert batch.tokens.size < batch.ids.size
+def test_t21_states_in_a_list_and_logits_in_blocks_give_the_same_gradient():
+    """Only the real tokens of ragged answers are looked up and scored."""
+    [batch] = minibatches(with_room(batch_of(), 12), 1, 1, 16, None, shards=2)
+    assert batch.listed.size < batch.ids.size / 2
     assert_same(alone(), step(CLIPPED, Mesh(data=2), room=12, memory=Memory("full", logits=batch.tokens.size * 5)))
+
+
+def test_t21_micro_batches_of_long_and_of_short_answers_give_the_same_gradient_on_a_mesh():
+    """The long ones need more rows on each shard."""
+    long = batch_of(4)
+    answers = dataclasses.replace(long, lengths=np.where(long.groups < 2, 1, 5).astype(np.int32))
+    assert_same(step(CLIPPED, answers=answers), step(CLIPPED, Mesh(data=2), microbatches=2, answers=answers))
 
 
 @pytest.mark.slow
@@ -121,7 +129,7 @@ def test_the_optimizers_state_is_split_and_donated():
     assert sizes[CONFIG.layers * CONFIG.width * CONFIG.mlp] == CONFIG.layers * CONFIG.width * CONFIG.mlp // 8
     update = make_update(CONFIG, Objective(losses.reinforce, "token_mean", 7), optimizer, temperature=1.0,
                          key=KEY, layout=layout)
-    [batch] = minibatches(batch_of(), 1, 1, 16, None, 8)
+    [batch] = minibatches(batch_of(), 1, 1, 16, None, shards=8)
     moved, metrics = update(state, batch)
     assert metrics["optimizer/skipped"] == 0
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.parameters, state.optimizer)))
@@ -133,7 +141,7 @@ def test_the_optimizers_state_is_split_and_donated():
 def test_scores_come_back_in_the_order_of_the_answers():
     answers, layout = batch_of(), make_layout(Mesh(data=4, fsdp=2), CONFIG.sizes)
     mask = answers.mask
-    [one], [eight] = minibatches(answers, 1, 1, 16, None), minibatches(answers, 1, 2, 16, None, 8)
+    [one], [eight] = minibatches(answers, 1, 1, 16, None), minibatches(answers, 1, 2, 16, None, shards=8)
     expected = unpacked(one, np.asarray(make_score(CONFIG, 1.0)({"policy": POLICY}, one).logp))
     scored = make_score(CONFIG, 1.0, layout=layout)({"policy": layout.place(POLICY)}, eight)
     np.testing.assert_allclose(np.where(mask, unpacked(eight, np.asarray(scored.logp)), 0),

@@ -15,7 +15,8 @@ from rl_reasoning.losses.objective import Objective
 from rl_reasoning.losses.parts import Critic
 from rl_reasoning.models.decoder import DecoderConfig, branch_mask, hidden_states, initialize
 from rl_reasoning.models.likelihood import token_logprobs
-from rl_reasoning.training.batch import Answers, minibatches
+from rl_reasoning.training.batch import Answers
+from rl_reasoning.training.minibatches import minibatches
 from rl_reasoning.training.state import start
 from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_gradient, make_score, make_update
