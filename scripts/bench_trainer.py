@@ -36,9 +36,10 @@ from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import Optimizer
 from rl_reasoning.models.architecture import DecoderConfig, Precision
 from rl_reasoning.models.decoder import branch_mask, initialize
+from rl_reasoning.parallel import Layout
 from rl_reasoning.training.batch import Answers, TrainBatch
 from rl_reasoning.training.minibatches import minibatches
-from rl_reasoning.training.state import start
+from rl_reasoning.training.state import TrainState, start
 from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import Update, make_update
 
@@ -68,6 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
+    parser.add_argument("--remat", choices=("none", "dots", "block", "full"), default="none",
+                        help="what is computed again (default none)")
     parser.add_argument("--pairs", type=int, default=5, help="timed blocks; with peers, pairs (default 5)")
     parser.add_argument("--quick", action="store_true", help="the small model, few blocks")
     parser.add_argument("--no-peers", action="store_true", help="our update alone")
@@ -89,14 +92,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
     """Our figures for one case, and ratios to the peer's where it is asked."""
-    began = time.process_time()
-    update, state, batch = prepared(case)
-    compiled = update.lower(state, batch).compile()
-    compile_seconds = time.process_time() - began
-    temporaries = compiled.memory_analysis().temp_size_in_bytes
+    given = answers(case.config, ROWS[case.size], case.ragged)
+    update, state, batch = prepared(case.config, given, Memory(options.remat))
+    compiled, compile_seconds, _ = timed(lambda: update.lower(state, batch).compile())
     frozen, moving = state.frozen, state._replace(frozen={})
     moving, _ = jax.block_until_ready(compiled(moving, frozen, batch))  # warm
     peer = None if options.no_peers else Peer.start(case, options.peers_folder)
+    before = limit_seconds(case.config, given, batch)
     ours, walls, theirs = [], [], []
     for _ in range(options.pairs):
         (moving, _), cpu, wall = timed(lambda now=moving: jax.block_until_ready(compiled(now, frozen, batch)))
@@ -104,15 +106,12 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
         walls.append(wall)
         if peer:
             theirs.append(peer.step())
-    answered = int(answers(case.config, ROWS[case.size], case.ragged).lengths.sum())
-    tokens = answered + ROWS[case.size] * PROMPT
-    step = statistics.median(ours)
-    seen = seen_share(batch)
-    products = matmul_seconds(case.config, tokens, answered) + attention_seconds(case.config, batch, seen)
+    tokens, step = given.lengths.sum() + given.prompt_lengths.sum(), statistics.median(ours)
+    limit = min(before, limit_seconds(case.config, given, batch))  # a machine has slow moments, too
     found = {"tokens_per_cpu_s": float(tokens / step), "step_cpu_s": step, "step_wall_s": statistics.median(walls),
-             "spread": (max(ours) - min(ours)) / step, "roof_share": products / step,
-             "padding": batch.padding, "seen": seen,
-             "temporaries_mb": temporaries / 1e6, "compile_cpu_s": compile_seconds,
+             "spread": (max(ours) - min(ours)) / step, "roof_share": limit / step,
+             "padding": batch.padding, "seen": seen_share(batch),
+             "temporaries_mb": compiled.memory_analysis().temp_size_in_bytes / 1e6, "compile_cpu_s": compile_seconds,
              "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
     if peer:
         peer.stop()
@@ -122,29 +121,29 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
     return found
 
 
-def prepared(case: Case) -> tuple[Update, Any, TrainBatch]:
-    """The update, its state, and one packed batch."""
-    config, rows = case.config, ROWS[case.size]
+def prepared(config: DecoderConfig, given: Answers, memory: Memory = Memory(),
+             layout: Layout | None = None) -> tuple[Update, TrainState, TrainBatch]:
+    """GRPO's update, its state, and the answers packed."""
     optimizer = optim.policy_and_critic(Optimizer(learning_rate=1e-5), 1000, 1.0)
-    objective = ALGORITHMS["grpo"].objective(ANSWER, reference=False)
-    update = make_update(config, objective, optimizer, temperature=1.0, key=jax.random.key(0),
-                         memory=Memory("none" if case.size == "tiny" else "block"))
-    state = start(config, initialize(config, jax.random.key(0)), optimizer, critic=None)
-    [batch] = minibatches(answers(config, rows, case.ragged), 1, 1, PROMPT + ANSWER, None)
+    tokens = given.ids.shape[1]
+    update = make_update(config, ALGORITHMS["grpo"].objective(tokens, reference=False), optimizer, temperature=1.0,
+                         key=jax.random.key(0), memory=memory, layout=layout)
+    state = start(config, initialize(config, jax.random.key(0)), optimizer, critic=None, layout=layout)
+    [batch] = minibatches(given, 1, 1, PROMPT + tokens, None, shards=layout.shards if layout else 1)
     return update, state, batch
 
 
-def answers(config: DecoderConfig, rows: int, ragged: bool) -> Answers:
+def answers(config: DecoderConfig, rows: int, ragged: bool, longest: int = ANSWER) -> Answers:
     """One answer to each prompt; ragged ones have a geometric tail, as early training has."""
     rng = np.random.default_rng(0)
-    lengths = np.minimum(rng.geometric(1 / 32, rows) + 4, ANSWER) if ragged else np.full(rows, ANSWER)
-    per_token = {name: np.full((rows, ANSWER), value, np.float32) for name, value in (
+    lengths = np.minimum(rng.geometric(1 / 32, rows) + 4, longest) if ragged else np.full(rows, longest)
+    per_token = {name: np.full((rows, longest), value, np.float32) for name, value in (
         ("old_logprobs", -8.0), ("weights", 1.0), ("scale", 1.0), ("ref_logprobs", 0.0), ("values", 0.0),
         ("returns", 0.0))}
-    per_token["advantages"] = np.repeat(rng.normal(size=(rows, 1)), ANSWER, 1).astype(np.float32)
-    return Answers(rng.integers(0, config.vocabulary, (rows, PROMPT)).astype(np.int32), np.full(rows, PROMPT),
-                   np.arange(rows, dtype=np.int32), rng.integers(0, config.vocabulary, (rows, ANSWER)).astype(np.int32),
-                   lengths.astype(np.int32), extras={**per_token, "rewards": np.ones(rows, np.float32)})
+    per_token["advantages"] = np.repeat(rng.normal(size=(rows, 1)), longest, 1).astype(np.float32)
+    prompts, ids = (rng.integers(0, config.vocabulary, (rows, tokens)).astype(np.int32) for tokens in (PROMPT, longest))
+    return Answers(prompts, np.full(rows, PROMPT), np.arange(rows, dtype=np.int32), ids, lengths.astype(np.int32),
+                   extras={**per_token, "rewards": np.ones(rows, np.float32)})
 
 
 def timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
@@ -154,16 +153,15 @@ def timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
     return found, time.process_time() - cpu, time.perf_counter() - wall
 
 
-def matmul_seconds(config: DecoderConfig, tokens: int, answered: int) -> float:
-    """CPU seconds of the products that an update cannot do without, each shape timed alone.
-
-    Args: tokens: of prompts and answers. answered: of answers alone, which the output head predicts.
-    """
+def limit_seconds(config: DecoderConfig, given: Answers, batch: TrainBatch) -> float:
+    """CPU seconds of the products that an update cannot do without, each shape timed alone."""
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     layer = [(config.width, queries), (config.width, keys), (config.width, keys), (queries, config.width),
              (config.width, config.mlp), (config.width, config.mlp), (config.mlp, config.width)]
+    answered, tokens = int(given.lengths.sum()), int(given.lengths.sum() + given.prompt_lengths.sum())
     seconds = sum(config.layers * pass_seconds(tokens, *shape, config.precision.compute) for shape in layer)
-    return seconds + pass_seconds(answered, config.width, config.vocabulary, config.precision.head)
+    seconds += pass_seconds(answered, config.width, config.vocabulary, config.precision.head)
+    return seconds + attention_seconds(config, batch, seen_share(batch))
 
 
 def seen_share(batch: TrainBatch) -> float:

@@ -1,8 +1,9 @@
 """Log-probability and entropy of chosen tokens, without ever holding the logits of a whole batch.
 
 Logits are made for one block of the vocabulary at a time, for all positions, and made again in the backward pass, as
-in Cut Cross-Entropy (arXiv 2411.09009). Blocks of the vocabulary rather than of positions: each block of the output
-head is then read once, and its gradient is complete at once: on a mesh, one gather and one reduction a block.
+in Cut Cross-Entropy (arXiv 2411.09009), unless one block is all there is: that is kept. Blocks of the vocabulary
+rather than of positions: each block of the output head is then read once, and its gradient is complete at once: on a
+mesh, one gather and one reduction a block.
 """
 
 import dataclasses
@@ -19,7 +20,6 @@ from rl_reasoning.parallel import constrain, parts
 from rl_reasoning.parallel.rules import BATCH, FSDP, TENSOR
 
 BUDGET = 2**24  # float32 logits: 64 MiB
-SMALL = 2**20  # logits that cost so little that they are kept for the backward pass
 _LEAST = -1e30
 
 
@@ -47,7 +47,7 @@ def token_logprobs(config: DecoderConfig, parameters: Parameters, hidden: jax.Ar
                    temperature: float = 1.0, budget: int = BUDGET) -> TokenStatistics:
     """Log-probability of each id, and what else is known of the distribution it comes from.
 
-    Differentiable in parameters and hidden, by a backward pass of its own that makes the logits again.
+    Differentiable in parameters and hidden, by a backward pass of its own.
 
     Args:
       hidden: [..., D] hidden states that predict `ids` [...].
@@ -55,20 +55,11 @@ def token_logprobs(config: DecoderConfig, parameters: Parameters, hidden: jax.Ar
 
     Returns: statistics [...].
     """
-    if ids.size * config.vocabulary <= min(budget, SMALL):
-        return over_vocabulary(_statistics, config, parameters, hidden, ids, temperature=temperature, budget=budget)
     if parts(BATCH) == 1:  # one axis of positions: with two, the head's gradient is slower on a CPU
         flat = token_blocks(config, parameters, hidden.reshape(-1, hidden.shape[-1]), ids.reshape(-1), temperature,
                             budget)
         return jax.tree.map(lambda x: x.reshape(ids.shape), flat)
     return token_blocks(config, parameters, hidden, ids, temperature, budget)
-
-
-def _statistics(logp: jax.Array, targets: jax.Array) -> TokenStatistics:
-    chosen = jnp.take_along_axis(logp, targets[:, None], axis=-1)[:, 0]
-    probabilities = jnp.exp(logp)
-    collision = jnp.sum(jnp.square(jax.lax.stop_gradient(probabilities)), axis=-1)
-    return TokenStatistics(chosen, -jnp.sum(probabilities * logp, axis=-1), collision)
 
 
 def over_vocabulary(function: Callable[[jax.Array, jax.Array], Any], config: DecoderConfig, parameters: Parameters,
@@ -144,56 +135,59 @@ def _in_blocks(way: _Way, table: jax.Array, hidden: jax.Array, ids: jax.Array) -
     return _forward(way, table, hidden, ids)[0]
 
 
-def _block(way: _Way, table: jax.Array, hidden: jax.Array, ids: jax.Array,
-           number: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """One block: where it starts in each part, its rows of the head, its scores [..., s, v], and where `ids` are."""
+def _block(way: _Way, table: jax.Array, hidden: jax.Array, ids: jax.Array, number: jax.Array,
+           raw: jax.Array | None = None) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array, jax.Array]:
+    """One block: where it starts in each part, its rows of the head, its logits as they are and over the temperature
+    [..., s, v], and where `ids` are. raw: the logits, if they were kept."""
     own = table.shape[way.axis]
     start = jnp.minimum(number * way.size, own - way.size)  # the last block may begin in the one before
     rows = jax.lax.dynamic_slice_in_dim(table, start, way.size, way.axis)
-    raw = jnp.einsum(f"...d,{way.letters}->...sv", hidden, rows, preferred_element_type=jnp.float32)
-    raw = constrain(raw, BATCH, *[None] * (ids.ndim - 1), TENSOR)
+    if raw is None:
+        raw = jnp.einsum(f"...d,{way.letters}->...sv", hidden, rows, preferred_element_type=jnp.float32)
+        raw = constrain(raw, BATCH, *[None] * (ids.ndim - 1), TENSOR)
     place = start + jnp.arange(way.size)
     scores, here = raw / way.temperature, jnp.arange(way.split)[:, None] * own + place == ids[..., None, None]
     if way.count * way.size > own:
         new = place >= number * way.size
         scores, here = jnp.where(new, scores, _LEAST), here & new
-    return start, rows, scores, here
+    return start, rows, raw, scores, here
 
 
 def _forward(way: _Way, table: jax.Array, hidden: jax.Array, ids: jax.Array) -> tuple[TokenStatistics, Any]:
-    """One pass over the blocks with a running maximum; the sums are relative to it."""
+    """One pass over the blocks with a running maximum, which the sums are relative to. One block's logits are kept."""
     def add(carry: Any, number: jax.Array) -> Any:
         """One block more."""
         largest, mass, weighted, squared, chosen = carry
-        _, _, scores, here = _block(way, table, hidden, ids, number)
+        _, _, raw, scores, here = _block(way, table, hidden, ids, number)
         top = jnp.maximum(largest, scores.max(axis=(-2, -1)))
         moved = scores - top[..., None, None]
         share, shrink = jnp.exp(moved), jnp.exp(largest - top)
         # Relative to the new maximum, what was summed before is smaller, and its scores are lower.
         weighted = (weighted + (largest - top) * mass) * shrink + (share * moved).sum(axis=(-2, -1))
-        return (top, mass * shrink + share.sum(axis=(-2, -1)), weighted,
+        sums = (top, mass * shrink + share.sum(axis=(-2, -1)), weighted,
                 squared * jnp.square(shrink) + jnp.square(share).sum(axis=(-2, -1)),
-                jnp.maximum(chosen, jnp.where(here, scores, _LEAST).max(axis=(-2, -1)))), None
+                jnp.maximum(chosen, jnp.where(here, scores, _LEAST).max(axis=(-2, -1))))
+        return sums, raw if way.count == 1 else None
 
     nothing = jnp.zeros(ids.shape, jnp.float32)
     least = nothing + _LEAST
-    (top, mass, weighted, squared, chosen), _ = jax.lax.scan(
+    (top, mass, weighted, squared, chosen), raw = jax.lax.scan(
         add, (least, nothing, nothing, nothing, least), jnp.arange(way.count))
     normaliser, entropy = top + jnp.log(mass), jnp.log(mass) - weighted / mass
     found = TokenStatistics(chosen - normaliser, entropy, squared / jnp.square(mass))
-    return found, (table, hidden, ids, normaliser, entropy)
+    return found, (table, hidden, ids, normaliser, entropy, raw)
 
 
 def _backward(way: _Way, kept: Any, upstream: TokenStatistics) -> tuple[jax.Array, jax.Array, None]:
     """d logp / d score = onehot - p and d entropy / d score = -p (log p + entropy), with the scores made again."""
-    table, hidden, ids, normaliser, entropy = kept
+    table, hidden, ids, normaliser, entropy, raw = kept
     to_logp, to_entropy, normaliser, entropy = (
         x[..., None, None] for x in (upstream.logp, upstream.entropy, normaliser, entropy))
 
-    def add(carry: Any, number: jax.Array) -> Any:
+    def add(carry: Any, block: Any) -> Any:
         """One block's part of both gradients."""
         to_table, to_hidden = carry
-        start, rows, scores, here = _block(way, table, hidden, ids, number)
+        start, rows, _, scores, here = _block(way, table, hidden, ids, *block)
         logp = scores - normaliser
         pull = jnp.where(here, to_logp, 0) - jnp.exp(logp) * (to_logp + to_entropy * (logp + entropy))
         pull = (pull / way.temperature).astype(hidden.dtype)
@@ -207,7 +201,7 @@ def _backward(way: _Way, kept: Any, upstream: TokenStatistics) -> tuple[jax.Arra
         return constrain(x, *((TENSOR, None, FSDP) if way.tied else (FSDP, TENSOR, None)))
 
     nothing = (placed(jnp.zeros(table.shape, jnp.float32)), jnp.zeros(hidden.shape, jnp.float32))
-    (to_table, to_hidden), _ = jax.lax.scan(add, nothing, jnp.arange(way.count))
+    (to_table, to_hidden), _ = jax.lax.scan(add, nothing, (jnp.arange(way.count), raw))
     return to_table.astype(table.dtype), to_hidden.astype(hidden.dtype), None
 
 

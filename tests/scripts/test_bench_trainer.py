@@ -30,7 +30,7 @@ def test_ragged_answers_are_mostly_short_and_all_allowed(bench):
 def test_a_case_is_measured(bench, monkeypatch):
     monkeypatch.setitem(bench.SIZES, "tiny", DecoderConfig(64, 1, 32, 2, 1, 16, 64))
     monkeypatch.setitem(bench.ROWS, "tiny", 2)
-    found = bench.measure(bench.Case("tiny", "float32", True), Namespace(pairs=2, no_peers=True))
+    found = bench.measure(bench.Case("tiny", "float32", True), Namespace(pairs=2, no_peers=True, remat="block"))
     assert json.loads(json.dumps(found)) == found
     assert found["tokens_per_cpu_s"] * found["step_cpu_s"] < 2 * (bench.PROMPT + bench.ANSWER)
     assert 0 < found["roof_share"] < 1.5
