@@ -8,8 +8,9 @@ alone in the same process with its own operands, over the time of the whole upda
 save memory do not count, so 1 is out of reach. Attention's products of scores and values are among them, by the share
 of the pairs of positions that a query may see (`seen`: of a fixed row 1/2; packed rows have less). `padding` is the
 share of the rows' places that hold no token. Ragged batches have long-tailed lengths (most answers short, few
-long), which is where packing pays. Peers: google-tunix's own GRPO loss and optimizer step in an environment of its
-own, on the same sizes, batch and order; ratios are of pairs timed one after the other. CPU seconds are the process's.
+long), which is where packing pays. Peers, each in an environment of its own, on the same sizes and batch:
+google-tunix's own GRPO loss and optimizer step, and transformers' model with the loss written out in plain torch.
+Ratios, the peer's seconds over ours, are of steps timed one after the other. CPU seconds are the process's.
 The last line is one JSON object.
 """
 
@@ -46,6 +47,7 @@ from rl_reasoning.training.update import Update, make_update
 SIZES = {"tiny": DecoderConfig(4_096, 4, 256, 8, 2, 32, 1_024), "135m": DecoderConfig(49_152, 30, 576, 9, 3, 64, 1_536)}
 ROWS = {"tiny": 32, "135m": 4}
 PROMPT, ANSWER = 64, 128
+PEERS = {"tunix": "tunix", "torch": "transformers"}  # what each step of `peer_check` runs in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,15 +99,15 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
     compiled, compile_seconds, _ = timed(lambda: update.lower(state, batch).compile())
     frozen, moving = state.frozen, state._replace(frozen={})
     moving, _ = jax.block_until_ready(compiled(moving, frozen, batch))  # warm
-    peer = None if options.no_peers else Peer.start(case, options.peers_folder)
+    peers = [] if options.no_peers else [Peer.start(name, case, options.peers_folder) for name in PEERS]
     before = limit_seconds(case.config, given, batch)
-    ours, walls, theirs = [], [], []
+    ours, walls, theirs = [], [], {peer: [] for peer in peers}
     for _ in range(options.pairs):
         (moving, _), cpu, wall = timed(lambda now=moving: jax.block_until_ready(compiled(now, frozen, batch)))
         ours.append(cpu)
         walls.append(wall)
-        if peer:
-            theirs.append(peer.step())
+        for peer in peers:
+            theirs[peer].append(peer.step())
     tokens, step = given.lengths.sum() + given.prompt_lengths.sum(), statistics.median(ours)
     limit = min(before, limit_seconds(case.config, given, batch))  # a machine has slow moments, too
     found = {"tokens_per_cpu_s": float(tokens / step), "step_cpu_s": step, "step_wall_s": statistics.median(walls),
@@ -113,11 +115,11 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
              "padding": batch.padding, "seen": seen_share(batch),
              "temporaries_mb": compiled.memory_analysis().temp_size_in_bytes / 1e6, "compile_cpu_s": compile_seconds,
              "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
-    if peer:
+    for peer, steps in theirs.items():
         peer.stop()
-        found |= {f"{kind}_ratio_tunix": statistics.median(other[kind] / own for other, own in zip(
-            theirs, mine, strict=True)) for kind, mine in (("wall", walls), ("cpu", ours))}
-        found["tunix_compile_cpu_s"] = peer.compile_seconds
+        found |= {f"{kind}_ratio_{peer.name}": statistics.median(other[kind] / own for other, own in zip(
+            steps, mine, strict=True)) for kind, mine in (("wall", walls), ("cpu", ours))}
+        found |= {f"{peer.name}_compile_cpu_s": peer.compile_seconds} if peer.compile_seconds else {}
     return found
 
 
@@ -204,27 +206,28 @@ def alone(product: Callable[[jax.Array, jax.Array], jax.Array], one: jax.Array, 
 
 @dataclasses.dataclass(frozen=True)
 class Peer:
-    """tunix's step in its own environment: one process that compiles once and times a step when asked.
+    """A peer's step in its own environment: one process that compiles once and times a step when asked.
 
     Attributes: compile_seconds: CPU.
     """
 
+    name: str
     process: subprocess.Popen
     compile_seconds: float
 
     @classmethod
-    def start(cls, case: Case, folder: Path) -> "Peer":
+    def start(cls, name: str, case: Case, folder: Path) -> "Peer":
         """Compiles and warms up the peer's step."""
-        script = Path(__file__).parent / "peer_check" / "train_tunix.py"
+        script = Path(__file__).parent / "peer_check" / f"train_{name}.py"
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        process = subprocess.Popen([str(python_of("tunix", folder)), str(script)], stdin=subprocess.PIPE, text=True,
+        process = subprocess.Popen([str(python_of(PEERS[name], folder)), str(script)], stdin=subprocess.PIPE, text=True,
                                    stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
                                    env=environment | {"JAX_PLATFORMS": "cpu"})
-        first = cls(process, 0.0)._ask({
+        first = cls(name, process, 0.0)._ask({
             "config": dataclasses.asdict(SIZES[case.size]), "dtype": case.dtype, "rows": ROWS[case.size],
-            "prompt": PROMPT, "answer": ANSWER,
+            "prompt": PROMPT, "answer": ANSWER, "threads": os.cpu_count(),
             "lengths": answers(case.config, ROWS[case.size], case.ragged).lengths.tolist()})
-        return cls(process, first["compile"])
+        return cls(name, process, first["compile"])
 
     def step(self) -> dict[str, float]:
         """{"cpu", "wall"} seconds of one more step."""
@@ -235,7 +238,7 @@ class Peer:
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
-            raise PeerUnavailable(f"tunix's step ended with exit code {self.process.wait()}")
+            raise PeerUnavailable(f"{self.name}'s step ended with exit code {self.process.wait()}")
         return json.loads(answer)
 
     def stop(self) -> None:
