@@ -142,7 +142,8 @@ def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
         return NamedSharding(layout.mesh, PartitionSpec(*axes))
 
     placed = _on(parameters, whole.parameters(parameters)), _on(state, jax.tree.map(sharding, state))
-    run = jax.jit(lambda parameters, slots: decode.decode(config, parameters, slots, rules, np.int32(rl.max_tokens)),
+    run = jax.jit(lambda parameters, slots: decode.decode(config, parameters, slots, rules, np.int32(rl.max_tokens),
+                                                             np.int32(0)),
                   donate_argnums=1)
     held = {"parameters": _bytes(placed[0]), "cache": _bytes(placed[1])}
     return Program(run, placed, slots, held, 2.0 * weights(config) * slots, held["parameters"])

@@ -2,7 +2,7 @@
 
 A batch of slots draws one token each at every turn of one loop on the device. A prompt is prefilled once; its keys
 and values are copied to the slots of its samples. When an answer ends, the next waiting sample takes its slot within
-the loop, without a word to the host.
+the loop, without a word to the host. When none waits, and few answers are still in work, they move to fewer slots.
 
 Every slot has room for a prompt, and a ring of T places for its answer. All slots write to the same place of the ring
 at the same turn, whenever their answers began, so that the cache is updated by one slice and never by a scatter. An
@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 
 from rl_reasoning.arrays import Array
 from rl_reasoning.models.decoder import Cache, DecoderConfig, Parameters, empty_cache, extend, logits
-from rl_reasoning.parallel import constrain
+from rl_reasoning.parallel import constrain, parts
 from rl_reasoning.parallel.rules import BATCH, TENSOR
 from rl_reasoning.sampling.draw import Draw, Rules, draw_token
 from rl_reasoning.types import StopReason
@@ -175,18 +175,36 @@ def _split(slots: Slots) -> Slots:
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnames="slots")
-def decode(config: DecoderConfig, parameters: Parameters, slots: Slots, rules: Rules, turns: jax.Array) -> Slots:
-    """Draws tokens until every answer has ended, or for so many turns."""
+def decode(config: DecoderConfig, parameters: Parameters, slots: Slots, rules: Rules, turns: jax.Array,
+           few: jax.Array) -> Slots:
+    """Draws tokens until no device has more than `few` answers in work, or for so many turns."""
     last = slots.turn + turns
-    return jax.lax.while_loop(lambda s: (s.turn < last) & (s.reason == RUNNING).any(),
+    return jax.lax.while_loop(lambda s: (s.turn < last) & _busy(s, few),
                               functools.partial(_turn, config, parameters, rules), slots)
+
+
+def _busy(slots: Slots, few: jax.Array) -> jax.Array:
+    """Whether any device has more than so many answers in work."""
+    return ((slots.reason == RUNNING).reshape(parts(BATCH), -1).sum(axis=1) > few).any()
+
+
+@jax.jit
+def narrow(slots: Slots, chosen: jax.Array) -> Slots:
+    """Some of the slots. chosen: [S, n] which of its own each of S devices keeps."""
+    def some(x: jax.Array) -> jax.Array:
+        if not x.ndim:
+            return x
+        own = x.reshape(len(chosen), -1, *x.shape[1:])
+        return jax.vmap(lambda rows, which: rows[which])(own, chosen).reshape(-1, *x.shape[1:])
+
+    return _split(jax.tree.map(some, slots))
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnames="slots")
 def decode_and_refill(config: DecoderConfig, parameters: Parameters, slots: Slots, window: Window,
-                      uniforms: Array, placed: jax.Array, rules: Rules, turns: jax.Array,
+                      uniforms: Array, placed: jax.Array, rules: Rules, turns: jax.Array, few: jax.Array,
                       more: jax.Array) -> tuple[Slots, Retired]:
-    """The same, and slots whose answers have ended go to the window's waiting samples.
+    """The same, and slots whose answers have ended go to the window's waiting samples, as long as any wait.
 
     Args:
       uniforms: [Q, T], of the window's samples. placed: scalar, how many of the window's samples have slots already.
@@ -207,8 +225,8 @@ def decode_and_refill(config: DecoderConfig, parameters: Parameters, slots: Slot
 
     def go_on(state: tuple[Slots, Retired]) -> jax.Array:
         slots, retired = state
-        running, waits = slots.reason == RUNNING, placed + retired.count < window.waiting.count
-        return (slots.turn < last) & (waits | jnp.where(more, running.all(), running.any()))
+        waits, all_at_work = placed + retired.count < window.waiting.count, (slots.reason == RUNNING).all()
+        return (slots.turn < last) & (waits | jnp.where(more, all_at_work, _busy(slots, few)))
 
     return jax.lax.while_loop(go_on, body, (slots, retired))
 

@@ -31,8 +31,11 @@ from rl_reasoning.types import Completions, Prompts, StopReason
 
 Counts = Sequence[int] | np.ndarray
 
+LEAST = 32  # slots of a device: fewer take about as long
 EXCHANGE = 32  # turns between two words with the host, when something is to be asked there
 ENDLESS = 2**30
+# rows: tokens that there was room for, in all slots and turns; the share of them that tokens are is how full they were.
+COUNTED = ("answers", "tokens", "rows", "nan", "cancelled", "compilations", "compile_seconds")
 _LOG = logging.getLogger(__name__)
 
 
@@ -114,7 +117,7 @@ class JaxEngine:
         self.config, self.eos_id, self.tokenizer, self.buckets = config, eos_id, tokenizer, buckets
         self.weights = Weights(config, layout)
         self._memory = _memory_there(layout) if memory is None else memory
-        self._counts = dict.fromkeys(("answers", "tokens", "nan", "cancelled", "compilations", "compile_seconds"), 0.0)
+        self._counts = dict.fromkeys(COUNTED, 0.0)
 
     @property
     def fingerprint(self) -> int | None:
@@ -162,6 +165,7 @@ class JaxEngine:
             for name, reason in (("nan", StopReason.NAN), ("cancelled", StopReason.CANCELLED)):
                 self._counts[name] += int((answers.stop_reasons == reason).sum())
             yield part
+        self._counts["rows"] += run.rows
 
     def _request(self, prompts: Prompts, counts: Any, settings: Sampling, key: jax.Array,
                  numbers: Sequence[int] | None, first: int, limits: Any,
@@ -192,7 +196,17 @@ class JaxEngine:
             make_rules(settings, self.config.vocabulary, self.eos_id, self.tokenizer),
             make_stops(settings, self.tokenizer), self.eos_id,
             settings.max_tokens, slots, functools.partial(self.buckets.fit, "prompts"), *rooms,
+            self._narrower(slots), self.layout.shards if self.layout else 1,
             cancel or (lambda: False), exchange or (EXCHANGE if cancel or settings.stop else ENDLESS))
+
+    def _narrower(self, slots: int) -> tuple[int, ...]:
+        """The declared sizes below so many slots, or its quarter and that one's, as long as they keep a device busy."""
+        devices, sizes = self.layout.shards if self.layout else 1, [slots]
+        if self.buckets.slots:
+            return tuple(sorted((n for n in self.buckets.slots if n < slots and n % devices == 0), reverse=True))
+        while sizes[-1] // 4 >= LEAST * devices:
+            sizes.append(sizes[-1] // 4 // devices * devices)
+        return tuple(sizes[1:])
 
     def _check_memory(self, slots: int, prompt: int, answer: int) -> None:
         c = self.config

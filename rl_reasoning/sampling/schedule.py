@@ -32,6 +32,7 @@ class Request:
       prompt, numbers, samples, limits: [N] the answer's prompt, what random keys know it by, and its most tokens.
       key: of all answers. rules: how tokens are drawn. stop: stop strings, or None.
       slots, prompt_room, answer_room: shapes to compile; rows gives the one for so many prompts of a window.
+      narrower: the fewer slots that the last answers may move to, in turn. devices: that share the slots.
       width: columns of the answers that are returned.
       cancel: asked every `exchange` turns; yes ends everything.
     """
@@ -50,6 +51,8 @@ class Request:
     rows: Callable[[int], int]
     prompt_room: int
     answer_room: int
+    narrower: tuple[int, ...]
+    devices: int
     cancel: Callable[[], bool]
     exchange: int
 
@@ -72,14 +75,14 @@ class Run:
 
     Attributes:
       call: runs a compiled program by its name. weights: from `Weights`.
-      turns: of the loop so far.
+      rows: slots at work in all turns so far, whether their answers had ended or not.
     """
 
     call: Callable[..., Any]
     config: DecoderConfig
     weights: Parameters
     request: Request
-    turns: int = 0
+    rows: int = 0
 
     def parts(self) -> Iterator[Finished]:
         """The answers as they end; every answer comes once."""
@@ -88,25 +91,48 @@ class Run:
             return
         rows = request.rows(max(len(np.unique(request.prompt[samples])) for samples in windows))
         self._slots = self.call("fill", *self._window(windows[0], rows), request.rules)
+        self._turn, self._narrower = 0, request.narrower
         self._holder = np.concatenate([windows[0], np.full(request.slots - len(windows[0]), -1)])
         for number, samples in enumerate(windows[1:], 2):
             (window, uniforms), placed, more = self._window(samples, rows), 0, number < len(windows)
-            while (placed < len(samples) or (not more and self._running)) and not request.cancel():
+            while (placed < len(samples) or (not more and self._running > self._few)) and not request.cancel():
                 self._slots, retired = self._loop("decode_and_refill", (window, uniforms, np.int32(placed)),
                                                   (np.bool_(more),))
                 retired = fetch(retired)
                 yield from self._retire(retired, samples[placed:])
                 placed += int(retired.count)
+        yield from self._ended()
         while self._running and not request.cancel():
+            self._narrow()
             self._slots = self._loop("decode")
             yield from self._ended()
         if self._running:
-            self._end(np.ones(request.slots, bool), StopReason.CANCELLED)
+            self._end(self._holder >= 0, StopReason.CANCELLED)
         yield from self._ended()
 
     @property
-    def _running(self) -> bool:
-        return bool((fetch(self._slots.reason) == RUNNING).any())
+    def _running(self) -> int:
+        """Answers in work on the device that has most."""
+        return int(self._at_work().sum(axis=1).max())
+
+    def _at_work(self) -> np.ndarray:
+        """[devices, slots of each] bool."""
+        return (fetch(self._slots.reason) == RUNNING).reshape(self.request.devices, -1)
+
+    @property
+    def _few(self) -> int:
+        """So few answers of a device have room in fewer slots."""
+        return self._narrower[0] // self.request.devices if self._narrower else 0
+
+    def _narrow(self) -> None:
+        """Moves what is in work to as few slots as may be; all that has ended is handed out already."""
+        size, at_work = 0, self._at_work()
+        while self._narrower and at_work.sum(axis=1).max() <= self._few:
+            size, self._narrower = self._few, self._narrower[1:]
+        if size:
+            chosen = np.argsort(~at_work, axis=1, kind="stable")[:, :size].astype(np.int32)
+            self._slots = self.call("narrow", self._slots, chosen)
+            self._holder = np.take_along_axis(self._holder.reshape(at_work.shape), chosen, axis=1).ravel()
 
     def _loop(self, name: str, before: tuple[Any, ...] = (), after: tuple[Any, ...] = ()) -> Any:
         """One of the two loops, after ending what holds a stop string."""
@@ -115,8 +141,12 @@ class Run:
             found = [reason == RUNNING and self.request.stop.length(ids) is not None
                      for reason, ids in zip(slots.reason, _unrolled(slots), strict=True)]
             self._end(np.asarray(found), StopReason.STOP_STRING)
-        return self.call(name, self.config, self.weights, self._slots, *before, self.request.rules,
-                         np.int32(self.request.exchange), *after)
+        found = self.call(name, self.config, self.weights, self._slots, *before, self.request.rules,
+                          np.int32(self.request.exchange), np.int32(self._few), *after)
+        turn = int(fetch((found if isinstance(found, Slots) else found[0]).turn))
+        self.rows += len(self._holder) * (turn - self._turn)
+        self._turn = turn
+        return found
 
     def _end(self, which: np.ndarray, reason: StopReason) -> None:
         if which.any():

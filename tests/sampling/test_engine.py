@@ -43,6 +43,20 @@ BUCKETS = Buckets(slots=(4,), prompts=(4,), prompt_tokens=(4,), answer_tokens=(7
 ENGINE, EXACT = JaxEngine(CONFIG, EOS, Letters(), buckets=BUCKETS), JaxEngine(CONFIG, EOS, Letters())
 
 
+LIMITS = [1, 2, 1, 7, 2, 1, 3, 2, 1, 1, 2, 7, 3, 1]
+
+
+class Spy:
+    """A compiled program that says what it is called with."""
+
+    def __init__(self, program, called):
+        self.program, self.called, self._cache_size = program, called, program._cache_size
+
+    def __call__(self, *arguments):
+        self.called(*arguments)
+        return self.program(*arguments)
+
+
 def run(settings=FULL, prompts=PROMPTS, numbers=NUMBERS, counts=(4, 4, 4), step=1, parameters=PARAMETERS, engine=ENGINE,
         **options):
     key = keys.derive(0, keys.Role.ROLLOUT, step)
@@ -102,6 +116,29 @@ def test_log_probabilities_of_every_family(family):
 def test_refilled_slots_give_the_same_answers(slots):
     """T28: as many slots as answers, or few, so that answers of other prompts and lengths follow one another in one."""
     assert_equal(run(dataclasses.replace(FULL, slots=slots), counts=(7, 2, 5), engine=EXACT), run(counts=(7, 2, 5)))
+
+
+@pytest.mark.parametrize(("slots", "sizes"), [(0, [3]), (8, [2])])
+def test_the_last_answers_move_to_fewer_slots_and_stay_the_same(monkeypatch, slots, sizes):
+    """T28: once a quarter of the slots holds all that is in work; all at once, or with others waiting for slots."""
+    monkeypatch.setattr("rl_reasoning.sampling.engine.LEAST", 2)
+    moved, engine = [], JaxEngine(CONFIG, EOS, Letters())
+    narrow = decode.narrow
+    monkeypatch.setattr(decode, "narrow", Spy(narrow, lambda _, chosen: moved.append(chosen.size)))
+    settings = Sampling(max_tokens=7, slots=slots)
+    out = run(settings, counts=(7, 2, 5), limits=LIMITS, engine=engine)
+    assert moved == sizes
+    assert_equal(out, run(counts=(7, 2, 5), limits=LIMITS))
+    counts = engine.counts()
+    assert counts["engine/tokens"] < counts["engine/rows"] + 14  # an answer's first token takes no turn
+    assert counts["engine/rows"] < 14 * 6
+
+
+def test_declared_slots_are_what_the_last_answers_move_to():
+    engine = JaxEngine(CONFIG, EOS, buckets=Buckets(slots=(2, 5, 14)))
+    assert_equal(run(Sampling(max_tokens=7), counts=(7, 2, 5), limits=LIMITS, engine=engine),
+                 run(counts=(7, 2, 5), limits=LIMITS))
+    assert engine.counts()["engine/rows"] < 14 * 6
 
 
 def test_an_answer_depends_on_its_problem_and_number_alone():

@@ -48,7 +48,7 @@ def compiled_loop(topology, shape, rows, config=QWEN_7B, prompt=256, tokens=1024
                                        else layout.whole, slots))
 
     def loop(parameters, slots, rules):
-        return decode(config, unstack_layers(config, parameters), slots, rules, jnp.int32(tokens))
+        return decode(config, unstack_layers(config, parameters), slots, rules, jnp.int32(tokens), jnp.int32(0))
 
     with layout():
         return jax.jit(loop, donate_argnums=1).lower(stacked, slots, rules).compile()
