@@ -31,7 +31,8 @@ from rl_reasoning.types import Completions, Prompts, StopReason
 
 Counts = Sequence[int] | np.ndarray
 
-LEAST = 32  # slots of a device: fewer take about as long
+LEAST = 8  # slots of a device: fewer take about as long
+WORTH = 1_024  # rows that fewer slots may save a device, for one more program to be compiled
 EXCHANGE = 32  # turns between two words with the host, when something is to be asked there
 ENDLESS = 2**30
 # rows: tokens that there was room for, in all slots and turns; the share of them that tokens are is how full they were.
@@ -196,15 +197,15 @@ class JaxEngine:
             make_rules(settings, self.config.vocabulary, self.eos_id, self.tokenizer),
             make_stops(settings, self.tokenizer), self.eos_id,
             settings.max_tokens, slots, functools.partial(self.buckets.fit, "prompts"), *rooms,
-            self._narrower(slots), self.layout.shards if self.layout else 1,
+            self._narrower(slots, rooms[1]), self.layout.shards if self.layout else 1,
             cancel or (lambda: False), exchange or (EXCHANGE if cancel or settings.stop else ENDLESS))
 
-    def _narrower(self, slots: int) -> tuple[int, ...]:
-        """The declared sizes below so many slots, or its quarter and that one's, as long as they keep a device busy."""
+    def _narrower(self, slots: int, tokens: int) -> tuple[int, ...]:
+        """The declared sizes below so many slots, or its quarter, that one's and so on, where they save enough."""
         devices, sizes = self.layout.shards if self.layout else 1, [slots]
         if self.buckets.slots:
             return tuple(sorted((n for n in self.buckets.slots if n < slots and n % devices == 0), reverse=True))
-        while sizes[-1] // 4 >= LEAST * devices:
+        while sizes[-1] // 4 >= LEAST * devices and sizes[-1] * 3 // 4 * tokens >= WORTH * devices:
             sizes.append(sizes[-1] // 4 // devices * devices)
         return tuple(sizes[1:])
 

@@ -57,14 +57,18 @@ class Request:
     exchange: int
 
     def windows(self) -> list[np.ndarray]:
-        """The answers in parts of at most `slots`; a prompt's answers stay together where they fit."""
-        parts, start, total = [], 0, len(self.prompt)
-        while start < total:
-            stop = min(total, start + self.slots)
-            if stop < total:
-                first = int(np.searchsorted(self.prompt, self.prompt[stop]))  # of the prompt that would be divided
-                stop = first if start < first < stop else stop
-            parts.append(np.arange(start, stop))
+        """The answers in parts of at most `slots`; a prompt's answers stay together where they fit.
+
+        The longest prompts come first: those of like length are prefilled together, which takes as long as the longest.
+        """
+        order = np.lexsort((self.prompt, -self.prompts.lengths[self.prompt]))
+        owner, parts, start = self.prompt[order], [], 0
+        while start < len(order):
+            stop = start + self.slots
+            if stop < len(order):
+                first = int(np.argmax(owner == owner[stop]))  # of the prompt that would be divided
+                stop = first if start < first else stop
+            parts.append(order[start:stop])
             start = stop
         return parts
 

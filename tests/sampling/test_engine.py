@@ -122,6 +122,7 @@ def test_refilled_slots_give_the_same_answers(slots):
 def test_the_last_answers_move_to_fewer_slots_and_stay_the_same(monkeypatch, slots, sizes):
     """T28: once a quarter of the slots holds all that is in work; all at once, or with others waiting for slots."""
     monkeypatch.setattr("rl_reasoning.sampling.engine.LEAST", 2)
+    monkeypatch.setattr("rl_reasoning.sampling.engine.WORTH", 0)
     moved, engine = [], JaxEngine(CONFIG, EOS, Letters())
     narrow = decode.narrow
     monkeypatch.setattr(decode, "narrow", Spy(narrow, lambda _, chosen: moved.append(chosen.size)))
@@ -132,6 +133,15 @@ def test_the_last_answers_move_to_fewer_slots_and_stay_the_same(monkeypatch, slo
     counts = engine.counts()
     assert counts["engine/tokens"] < counts["engine/rows"] + 14  # an answer's first token takes no turn
     assert counts["engine/rows"] < 14 * 6
+
+
+def test_fewer_slots_are_not_compiled_for_little():
+    def sizes(slots, tokens):
+        return EXACT._narrower(slots, tokens)
+
+    assert sizes(512, 4_096) == (128, 32, 8)
+    assert sizes(512, 24) == (128, 32)
+    assert sizes(32, 24) == sizes(31, 4_096) == ()
 
 
 def test_declared_slots_are_what_the_last_answers_move_to():

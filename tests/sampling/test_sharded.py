@@ -25,6 +25,7 @@ def test_tokens_are_those_of_one_device(mesh, slots, monkeypatch):
     """T28: rows over data and fsdp, heads over tensor; weights as the trainer splits them arrive by one transfer. The
     last answers move to fewer slots of their devices."""
     monkeypatch.setattr("rl_reasoning.sampling.engine.LEAST", 1)
+    monkeypatch.setattr("rl_reasoning.sampling.engine.WORTH", 0)
     layout = make_layout(mesh, {})
     settings = dataclasses.replace(Sampling(max_tokens=6), slots=slots)
     counts, key = [5, 4, 6], jax.random.key(1)
