@@ -11,7 +11,7 @@ from rl_reasoning.loop import setup
 from rl_reasoning.models import hf_config
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.published import SIZES, sizes_of
-from rl_reasoning.options import resolve
+from rl_reasoning.options import of_run
 from rl_reasoning.plan.programs import Sizes
 from rl_reasoning.rollouts import longest_prompt
 
@@ -40,7 +40,7 @@ def sizes(experiment: Experiment, model: str, prompt_tokens: int) -> Sizes:
     Raises:
       ValueError: there is no such model. Others: as `loop.setup.build`.
     """
-    algorithm = resolve(experiment.algorithm, experiment.objective)
+    algorithm = of_run(experiment.algorithm, experiment)
     config = _named(model) if model else sizes_of(experiment.model.source)
     if config:
         return Sizes(setup.typed(experiment.model, config), experiment.rl, algorithm,
