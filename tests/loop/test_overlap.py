@@ -25,6 +25,8 @@ from rl_reasoning.loop.reinforce import begin, gather, learn, make_trainer, trai
 from rl_reasoning.loop.setup import build
 from rl_reasoning.loop.stops import Stopped, Stops
 from rl_reasoning.loop.watch import TrainingFailed
+from rl_reasoning.models import decoder
+from rl_reasoning.models.architecture import LoRA
 from rl_reasoning.parallel import make_layouts
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.reporting.writers import MetricWriter
@@ -45,10 +47,18 @@ def trainer(stale=0, sampler=0):
     if sampler:
         layout, own = make_layouts(Mesh(sampler=sampler), lab.policy.config.sizes)
         assert layout is None
-        config, tokenizer = lab.policy.config, lab.policy.tokenizer
-        lab = dataclasses.replace(lab, policy=rollouts.Policy(
-            config, tokenizer, 3, JaxEngine(config, tokenizer.eos_id, tokenizer, layout=own), layout, own))
+        lab = dataclasses.replace(lab, policy=rollouts.Policy(lab.policy.config, lab.policy.tokenizer, 3, sampler=own))
     return make_trainer(lab, "reinforce")
+
+
+def meshed(stale, adapters):
+    """A trainer on a mesh of two devices and a sampler on two others, perhaps with adapters."""
+    lab = make_lab(0, algorithm="reinforce", steps=STEPS, prompts=4, samples=4, minibatches=1, stale=stale)
+    config = dataclasses.replace(lab.policy.config, lora=LoRA(2, 4.0, ("attention.*",)) if adapters else None)
+    layout, own = make_layouts(Mesh(fsdp=2, sampler=2), config.sizes)
+    policy = rollouts.Policy(config, lab.policy.tokenizer, 3, layout=layout, sampler=own)
+    return make_trainer(dataclasses.replace(lab, policy=policy, first=lambda: layout.place(
+        decoder.initialize(config, jax.random.key(0)))), "reinforce")
 
 
 def changed(used, **experiment):
@@ -125,6 +135,24 @@ def test_the_answers_of_a_step_are_exactly_the_policys_that_many_steps_before(tm
         state, found, _ = train_step(used, state, step, first)
         assert found == {name: value for name, value in lines[step - 1].items() if name not in ("step", "phase")}
     assert same(host(state.train.parameters["policy"]), policies[STEPS])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapters", [False, True])
+def test_two_meshes_give_what_the_same_updates_give_without_a_thread(tmp_path, adapters):
+    """Also with adapters, where most weights go to the sampler's devices once."""
+    used = meshed(1, adapters)
+    threaded = run(tmp_path, used)
+    first = used.lab.first()
+    state = begin(used, first)
+    sent = jax.tree.leaves(state.lent.frozen)
+    assert bool(sent) == adapters
+    assert all(leaf.sharding.device_set == used.lab.policy.sampler.whole.device_set for leaf in sent)
+    for step in range(1, STEPS + 1):
+        state, found, _ = train_step(used, state, step, first)
+    last = json.loads(threaded["metrics"].splitlines()[-1])
+    assert found == {name: value for name, value in last.items() if name not in ("step", "phase")}
+    assert all(a is b for a, b in zip(sent, jax.tree.leaves(state.lent.frozen), strict=True))
 
 
 class Killed(BaseException):
