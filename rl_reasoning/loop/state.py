@@ -94,7 +94,7 @@ def facts(state: LoopState, stream: Position) -> dict[str, Any]:
     return {"step": state.step, "stream": stream.get_state() | {"next": state.drawn},
             "kl_coefficient": state.kl_coefficient, "streaks": dict(state.streaks),
             "estimates": state.estimates.get_state(), "history": state.history.get_state(),
-            "lent": [copy.step for copy in state.lent.copies]}
+            "earlier": [copy.step for copy in state.lent.copies[1:]]}
 
 
 def devices(state: LoopState) -> int:
@@ -110,11 +110,12 @@ def restored(begun: LoopState, kept: Mapping[str, Any], said: Mapping[str, Any],
     """
     stream.set_state(said["stream"])
     placed = jax.tree.map(_place, dict(arrays(begun)), dict(kept))
-    earlier = placed.pop("earlier", {})
-    lent = begun.lent
+    earlier, lent = placed.pop("earlier", {}), begun.lent
     if lent.copies:
         newest = jax.tree.map(_place, lent.copies[0].trained, kept["parameters"]["policy"])
-        lent = dataclasses.replace(lent, copies=tuple(map(Copy, said["lent"], (newest, *earlier.values()))))
+        older = [Copy(step, earlier[str(age)]) for age, step in enumerate(said.get("earlier", []), 1)
+                 if age < len(lent.copies)]
+        lent = dataclasses.replace(lent, copies=(Copy(said["step"], newest), *older))
     return begun._replace(train=begun.train._replace(**placed), drawn=int(said["stream"]["next"]),
                           kl_coefficient=said["kl_coefficient"], step=said["step"],
                           streaks=said.get("streaks", {}), estimates=Estimates.from_state(said.get("estimates", {})),
