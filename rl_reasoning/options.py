@@ -46,6 +46,18 @@ def resolve(name: str, overrides: Mapping[str, Any]) -> Algorithm:
     return algorithm
 
 
+def of_run(name: str, experiment: Experiment) -> Algorithm:
+    """The entry of a name as a run trains by it: with the settings' options, and with answers of an earlier policy
+    weighted by truncated ratios unless the options name another correction.
+
+    Raises: see `resolve`.
+    """
+    overrides = experiment.objective
+    if experiment.rl.stale and not {"mismatch_level", "mismatch_reject"} & overrides.keys():
+        overrides = {"mismatch_level": "token", **overrides}
+    return resolve(name, overrides)
+
+
 def _why_not(name: str, algorithm: Algorithm, option: str, known: Mapping[str, Any]) -> str:
     """Why an entry does not have an option; refilling and GVM are two plans, and an algorithm has one."""
     other: type[Plan] | type[Gvm]
@@ -82,10 +94,23 @@ def check(name: str, algorithm: Algorithm, experiment: Experiment) -> None:
         raise ValueError(f"objective.replay_groups={algorithm.replay.groups}, replay_positives="
                          f"{algorithm.replay.positives}: {name} needs {lost[0]}, which are not kept of earlier steps; "
                          "give 0")
+    if rl.stale:
+        _check_stale(name, algorithm, rl)
     buffer = algorithm.shaping.overlong_buffer
     if buffer > rl.max_tokens:
         raise ValueError(f"objective.shaping_overlong_buffer={buffer} is longer than an answer may be; give at most "
                          f"rl.max_tokens={rl.max_tokens}")
+
+
+def _check_stale(name: str, algorithm: Algorithm, rl: RL) -> None:
+    """What is drawn ahead cannot know what comes of the updates meanwhile."""
+    if isinstance(algorithm.plan, Gvm):
+        raise ValueError(f"rl.stale={rl.stale}: {name} shares answers out by gradients of the policy as it is trained; "
+                         "give rl.stale=0, or an algorithm that gives every problem as many, such as grpo")
+    if algorithm.replay.on:
+        raise ValueError(f"rl.stale={rl.stale}: objective.replay_groups={algorithm.replay.groups}, replay_positives="
+                         f"{algorithm.replay.positives} weigh earlier answers by the policy of their step, and these "
+                         "are of policies before that; give rl.stale=0, or no replay")
 
 
 def _check_plan(algorithm: Algorithm, rl: RL) -> None:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,8 +34,10 @@ class Policy:
     Attributes:
       prompt_tokens: room for a prompt; every batch of prompts is padded to it, so one shape is compiled.
       engine: what samples answers; ours if not given.
-      layout: the devices that answer; None when it is one.
+      layout: the devices that the policy is trained on; None when it is one.
+      sampler: those that answer, where they are others.
       fresh: asks whether the engine holds the parameters that it was given.
+      turn: an engine answers one call at a time, whichever thread it is from.
     """
 
     config: DecoderConfig
@@ -41,12 +45,14 @@ class Policy:
     prompt_tokens: int
     engine: Engine = None  # type: ignore[assignment]  # there is one once the policy is made
     layout: Layout | None = None
+    sampler: Layout | None = None
     fresh: Fresh = dataclasses.field(default_factory=Fresh, repr=False, compare=False)
+    turn: Any = dataclasses.field(default_factory=threading.Lock, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.engine is None:
             object.__setattr__(self, "engine", JaxEngine(self.config, self.tokenizer.eos_id, self.tokenizer,
-                                                         layout=self.layout))
+                                                         layout=self.sampler or self.layout))
 
     def encode(self, problems: Sequence[Problem]) -> Prompts:
         """Right-padded ids of the problems' prompts.
@@ -98,9 +104,10 @@ def sample_counts(policy: Policy, parameters: Parameters, problems: Sequence[Pro
     Args: counts: [P]. first: the number of the first answer to each problem.
     """
     prompts = policy.encode(problems)
-    flat = policy.engine.generate(parameters, prompts, counts, sampling, key,
-                                  numbers=[problem.number for problem in problems], first=first)
-    policy.fresh.check(policy.engine.fingerprint, parameters)
+    numbers = [problem.number for problem in problems]
+    with policy.turn:
+        flat = policy.engine.generate(parameters, prompts, counts, sampling, key, numbers=numbers, first=first)
+        policy.fresh.check(policy.engine.fingerprint, parameters)
     return prompts, flat
 
 

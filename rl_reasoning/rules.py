@@ -38,6 +38,9 @@ def broken_rules(experiment: Experiment) -> Broken:
         yield "name", experiment.name, "must be letters, digits, '.', '_' and '-', since it names a folder"
     if [experiment.mesh.data, experiment.mesh.fsdp, experiment.mesh.tensor].count(0) > 1:
         yield "mesh", "two axes of 0", "at most one axis may be 0, which is as many devices as the others leave"
+    if experiment.mesh.sampler % experiment.mesh.sampler_tensor:
+        yield ("mesh.sampler_tensor", experiment.mesh.sampler_tensor,
+               f"must divide mesh.sampler = {experiment.mesh.sampler}, the devices that only sample")
     yield from _broken_distributed_rules(experiment)
     for key, text in (("algorithm", experiment.algorithm), ("workdir", experiment.workdir)):
         if not text.strip():
@@ -58,6 +61,9 @@ def _broken_distributed_rules(experiment: Experiment) -> Broken:
                "the first is 0")
     if experiment.mode not in ("train", "compare"):
         yield "mode", experiment.mode, "is done by one process: leave distributed.coordinator empty"
+    for key, value in (("rl.stale", experiment.rl.stale), ("mesh.sampler", experiment.mesh.sampler)):
+        if value:
+            yield key, value, "must be 0 with distributed.coordinator: one process overlaps sampling and training"
 
 
 def _broken_model_rules(experiment: Experiment) -> Broken:

@@ -53,6 +53,9 @@ class Mesh:
     data: int = setting(1, low=0, doc="copies of the parameters, each with its own rows of a batch")
     fsdp: int = setting(1, low=0, doc="slices of parameters and optimizer state, each with its own rows too")
     tensor: int = setting(1, low=0, doc="slices of heads, MLP and vocabulary, all with the same rows")
+    sampler: int = setting(0, low=0, doc="devices, the last ones, that only sample, in copies of the parameters; the "
+                           "axes above are then of the others. 0 samples and trains on the same ones in turn")
+    sampler_tensor: int = setting(1, low=1, doc="slices of heads, MLP and vocabulary on them; must divide mesh.sampler")
     rules: dict[str, Any] = setting({}, doc="another mesh axis for an axis of rl_reasoning.parallel.RULES, or whole")
 
 

@@ -69,6 +69,9 @@ class RL:
     logits: int = setting(2**24, low=1, doc="logits that may exist at once on a device, whatever the batch; 2**24 are "
                           "64 MiB")
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    stale: int = setting(0, low=0, doc="steps by which the policy that samples is behind the one that is trained, so "
+                         "that both are at work at once; 0 takes turns. Above 0 answers are weighted by "
+                         "objective.mismatch_level=token unless that or mismatch_reject is set")
     shuffle_rewards: bool = setting(False, doc="permute the rewards over all answers: a control that must not learn")
 
 

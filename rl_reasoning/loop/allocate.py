@@ -58,7 +58,8 @@ def make_allocator(policy: Policy, plan: Gvm, rl: RL) -> Allocator:
     if isinstance(policy.engine, JaxEngine):
         buckets = Buckets(slots=(rl.prompts, rl.prompts * rl.samples), prompts=(rl.prompts,))
         policy = dataclasses.replace(policy, engine=JaxEngine(policy.config, policy.tokenizer.eos_id, policy.tokenizer,
-                                                              buckets=buckets, layout=policy.layout))
+                                                              buckets=buckets,
+                                                              layout=policy.sampler or policy.layout))
     return Allocator(policy, make_measure(policy.config, plan, rl.temperature),
                      make_spread(policy.config, rl.temperature))
 

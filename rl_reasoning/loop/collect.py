@@ -38,6 +38,7 @@ class Collected:
       greedy: [G] rewards of the likeliest answers, or None when the algorithm does not ask for them.
       rates: [G] acceptance rates, and weights: [G] of a problem's answers in the loss; None without such a plan.
       metrics: what the plan has to say.
+      sampled_by: the step after which the policy was what drew these answers; 0 is the first policy.
     """
 
     rollout: Rollouts
@@ -51,6 +52,7 @@ class Collected:
     rates: np.ndarray | None = None
     weights: np.ndarray | None = None
     metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    sampled_by: int = 0
 
     @property
     def problems(self) -> list[Problem]:

@@ -17,6 +17,7 @@ from rl_reasoning.loop.collect import Collected
 from rl_reasoning.loop.reuse import with_reused
 from rl_reasoning.losses.kl import ESTIMATORS
 from rl_reasoning.losses.mismatch import importance_weights
+from rl_reasoning.losses.parts import Corrections
 from rl_reasoning.losses.surrogate import clamp_log_ratio
 from rl_reasoning.models.decoder import Parameters
 from rl_reasoning.parallel.exchange import fetch
@@ -52,7 +53,7 @@ class Learner:
     shards: int
     score: Score
     estimate: Callable[[AdvantageInputs], Advantages]
-    correct: Callable[..., tuple[jax.Array, jax.Array]]
+    correct: Callable[..., Corrections]
 
     def answers(self, collected: Collected, parameters: dict[str, Parameters], reference: Parameters | None,
                 kl_coefficient: float, rng: np.random.Generator, recalled: Recalled | None = None) -> Answers:
@@ -153,8 +154,9 @@ class Learner:
         values = found.values if found.values.ndim == 2 else np.repeat(found.values[:, None], mask.shape[1], axis=1)
         weights, scale = mask * (found.weights * kept)[:, None], mask.astype(np.float32)
         if self.algorithm.mismatch.on:
-            scale, keep = jax.device_get(self.correct(extras["own_logprobs"], extras["old_logprobs"], mask))
-            weights, extras["old_logprobs"] = weights * keep, extras["own_logprobs"]
+            corrected = jax.device_get(self.correct(extras["own_logprobs"], extras["old_logprobs"], mask))
+            scale, extras["correction"], extras["cut"] = corrected.weights, corrected.weights, corrected.cut
+            weights, extras["old_logprobs"] = weights * corrected.keep, extras["own_logprobs"]
         if "reused" in extras:
             reused, options = extras["reused"][:, None], self.algorithm.replay
             ratios = np.asarray(importance_weights(extras["own_logprobs"], answers.extras["old_logprobs"], mask,
@@ -180,6 +182,17 @@ def next_kl_coefficient(algorithm: Algorithm, coefficient: float, kl: float, ans
         return coefficient
     return losses.adaptive_kl_coefficient(coefficient, kl, target=algorithm.kl.target, steps=answers,
                                           horizon=algorithm.kl.horizon)
+
+
+def mismatch_metrics(answers: Answers) -> dict[str, float]:
+    """The mean weight that corrects for the policy that sampled, and the share of tokens whose weight was bounded; {}
+    where nothing is corrected.
+    """
+    if "correction" not in answers.extras:
+        return {}
+    mask = answers.mask
+    return {"mismatch/weight": float(answers.extras["correction"][mask].mean()),
+            "mismatch/truncated": float(answers.extras["cut"][mask].mean())}
 
 
 def scored_answers(rollout: Rollouts, groups: np.ndarray, rewards: np.ndarray) -> Answers:

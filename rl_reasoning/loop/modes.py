@@ -60,7 +60,7 @@ def _check_algorithms(experiment: Experiment) -> None:
     trained = {"train": [experiment.algorithm], "compare": [name for name in experiment.compare if name != BASE]}
     for name in trained.get(experiment.mode, []):
         try:
-            options.check(name, options.resolve(name, experiment.objective), experiment)
+            options.check(name, options.of_run(name, experiment), experiment)
         except ValueError as error:
             raise ConfigError(str(error)) from None
 

@@ -1,6 +1,7 @@
 """The reinforcement-learning loop: sample, verify, update, look; again."""
 
 import collections
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable
@@ -19,13 +20,14 @@ from rl_reasoning.loop import reuse
 from rl_reasoning.loop.allocate import Allocator, collect_allocated, make_allocator, variances
 from rl_reasoning.loop.collect import Collected, collect
 from rl_reasoning.loop.keeper import Keeper
-from rl_reasoning.loop.learn import Learner, make_learner, next_kl_coefficient, row_length
+from rl_reasoning.loop.learn import Learner, make_learner, mismatch_metrics, next_kl_coefficient, row_length
+from rl_reasoning.loop.overlap import Ahead, Lender
 from rl_reasoning.loop.setup import Lab
 from rl_reasoning.loop.state import LoopState
 from rl_reasoning.loop.stops import Stopped, Stops
 from rl_reasoning.loop.watch import Diverged, NothingInformative, TrainingFailed, dump, repetition, watch
 from rl_reasoning.models.decoder import Parameters
-from rl_reasoning.options import resolve
+from rl_reasoning.options import of_run
 from rl_reasoning.parallel.exchange import fetch
 from rl_reasoning.reporting.console import Progress, say
 from rl_reasoning.reporting.writers import MetricWriter
@@ -56,7 +58,7 @@ class Trainer:
 def make_trainer(lab: Lab, name: str) -> Trainer:
     """Compiles nothing yet: functions are compiled at their first call."""
     rl, seed, config = lab.experiment.rl, lab.experiment.seed, lab.policy.config
-    algorithm = resolve(name, lab.experiment.objective)
+    algorithm = of_run(name, lab.experiment)
     optimizer = optim.policy_and_critic(rl.optimizer, rl.steps * rl.epochs * rl.minibatches,
                                         algorithm.critic.rate if algorithm.critic else 1.0)
     update = make_update(config, algorithm.objective(rl.max_tokens, reference=uses_reference(algorithm, rl.reference)),
@@ -75,11 +77,11 @@ def uses_reference(algorithm: Algorithm, wanted: bool) -> bool:
 
 
 def begin(trainer: Trainer, parameters: Parameters) -> LoopState:
-    """The state before the first step; `parameters` are copied."""
+    """The state before the first step; `parameters` are copied, for the sampler too where it needs its own."""
     algorithm = trainer.algorithm
     train = start(trainer.lab.policy.config, parameters, trainer.optimizer,
                   critic=algorithm.critic.model if algorithm.critic else None, layout=trainer.lab.layout)
-    return LoopState(train, 0, algorithm.kl.coefficient)
+    return LoopState(train, 0, algorithm.kl.coefficient, lent=Lender(trainer.lab).begin(train))
 
 
 def reinforce(trainer: Trainer, parameters: Parameters, writer: MetricWriter, keeper: Keeper, stops: Stops,
@@ -100,17 +102,27 @@ def reinforce(trainer: Trainer, parameters: Parameters, writer: MetricWriter, ke
     if run.state.step > experiment.rl.steps:
         raise ConfigError(f"config.rl.steps = {experiment.rl.steps}: the run has {run.state.step} behind it already")
     stops.last_resort = lambda: keeper.save_if_intact(run.state)
-    try:
-        with Progress(experiment.rl.steps, experiment.algorithm) as progress:
-            if run.state.step:
-                look(run.state.step, run.state.train.averaged.whole["policy"], progress)
-            while run.state.step < experiment.rl.steps:
-                run.step(stops, progress)
-                look(run.state.step, run.state.train.averaged.whole["policy"], progress)
-    except Stopped:
-        stops.arrived()
-        keeper.save_last(run.state)
-        raise
+    with _ahead(run) as run.ahead:
+        try:
+            with Progress(experiment.rl.steps, experiment.algorithm) as progress:
+                if run.state.step:
+                    look(run.state.step, run.state.train.averaged.whole["policy"], progress)
+                while run.state.step < experiment.rl.steps:
+                    run.step(stops, progress)
+                    look(run.state.step, run.state.train.averaged.whole["policy"], progress)
+        except Stopped:
+            stops.arrived()
+            keeper.save_last(run.state)
+            raise
+
+
+def _ahead(run: "_Run") -> contextlib.AbstractContextManager[Ahead | None]:
+    """What makes the answers while updates go on; nothing where sampler and trainer take turns."""
+    def make(lab: Lab, state: LoopState, step: int) -> Collected:
+        return gather(dataclasses.replace(run.trainer, lab=lab), state, step)
+
+    lab = run.trainer.lab
+    return Ahead(lab, make, run.state) if lab.experiment.rl.stale else contextlib.nullcontext()
 
 
 @dataclasses.dataclass
@@ -122,6 +134,7 @@ class _Run:
     writer: MetricWriter
     keeper: Keeper
     state: LoopState
+    ahead: Ahead | None = None
 
     def step(self, stops: Stops, progress: Progress) -> None:
         """One step. A stop during the rollout leaves it; a stop during the updates, which use up the state that they
@@ -129,7 +142,7 @@ class _Run:
         step, lab = self.state.step + 1, self.trainer.lab
         settings = lab.experiment
         lab.hosts.enter("rollout", step)
-        collected = gather(self.trainer, self.state, step)
+        collected = self.ahead.take() if self.ahead else gather(self.trainer, self.state, step)
         with stops.shield():
             lab.hosts.enter("update", step)
             state, metrics, timings = learn(self.trainer, self.state, collected, step, self.reference)
@@ -143,6 +156,8 @@ class _Run:
                 self.keeper.save_last(state)
                 raise
             self.state = state._replace(streaks=streaks)
+            if self.ahead:
+                self.ahead.go_on(self.state)
             self._compare_replicas(step)
             if not streaks.get("skipped"):  # what comes out of such steps is not what to go back to
                 timings |= self.keeper.after_step(self.state, metrics["reward/mean"], last=step == settings.rl.steps)
@@ -157,7 +172,7 @@ class _Run:
     def _gone_back(self, error: Diverged, step: int, collected: Collected) -> TrainingFailed:
         """The failure with all that helps: the step's answers are written, and what was saved since is removed."""
         folder = self.writer.folder.path
-        dump(folder / "faults" / f"step_{step:04d}.jsonl", collected.rollout)
+        dump(folder / "faults" / f"step_{step:04d}.jsonl", collected.rollout, collected.sampled_by)
         left = self.keeper.go_back(error.since)
         return TrainingFailed(f"{error}. The step's answers are in {folder / 'faults'}; the checkpoint of step {left} "
                               "is what the run goes back to")
@@ -195,22 +210,26 @@ def learn(trainer: Trainer, state: LoopState, collected: Collected, step: int,
     timings |= lab.verifier.counts() | lab.policy.engine.counts()
     alarm(collected.rollout.verdicts, f"step {step}")
     history = reuse.remembered(algorithm.replay, state.history, collected, answers, step)
-    return LoopState(train, collected.drawn, coefficient, step, state.streaks, collected.estimates,
-                     history), metrics, timings
+    return LoopState(train, collected.drawn, coefficient, step, state.streaks, collected.estimates, history,
+                     Lender(lab).after(step, train, state.lent)), metrics, timings
 
 
 def _collect(trainer: Trainer, state: LoopState, step: int) -> Collected:
     """A step's answers by the algorithm's plan."""
-    lab, algorithm = trainer.lab, trainer.algorithm
+    lab, algorithm, (number, policy) = trainer.lab, trainer.algorithm, state.sampled_by
     if trainer.allocator:
-        return collect_allocated(lab, algorithm, state.train, trainer.allocator, trainer.batches, state.drawn, step,
-                                 state.estimates)
-    return collect(lab, algorithm, state.train.whole["policy"], trainer.batches, state.drawn, step, state.estimates)
+        found = collect_allocated(lab, algorithm, state.train, trainer.allocator, trainer.batches, state.drawn, step,
+                                  state.estimates)
+    else:
+        found = collect(lab, algorithm, policy, trainer.batches, state.drawn, step, state.estimates)
+    return dataclasses.replace(found, sampled_by=number)
 
 
 def _other_metrics(trainer: Trainer, state: LoopState, collected: Collected) -> dict[str, float]:
     """What the plan has to say, and what only some algorithms do."""
     found = {"tokens/generated": float(collected.tokens), **collected.metrics}
+    if trainer.lab.experiment.rl.stale:
+        found["rollout/staleness"] = float(state.step - collected.sampled_by)
     if trainer.algorithm.kl.target:
         found["kl/coefficient"] = state.kl_coefficient
     if collected.greedy is not None:
@@ -225,7 +244,7 @@ def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: 
     given = reference if uses_reference(trainer.algorithm, rl.reference) else None
     recalled = reuse.recalled(trainer.algorithm.replay, state.history, collected, step, trainer.lab.experiment.seed)
     answers = learner.answers(collected, train.whole, given, state.kl_coefficient, rng, recalled)
-    analysed = reuse.metrics(answers)
+    analysed = reuse.metrics(answers) | mismatch_metrics(answers)
     if rl.analysis_every and step % rl.analysis_every == 0:
         found = fetch(trainer.analyse(train.whole["policy"], learner.whole(answers)))
         analysed |= {name: float(value) for name, value in found.items()}
@@ -239,7 +258,8 @@ def _learn(trainer: Trainer, state: LoopState, collected: Collected, reference: 
         each.append(metrics)
     each = fetch(each)
     means = {name: float(np.mean([metrics[name] for metrics in each])) for name in each[0]}
-    # Before the first update sampler and trainer hold the same parameters: what differs is their arithmetic.
+    # Before the first update, sampler and trainer hold the same parameters unless they are at work at once: what
+    # differs is their arithmetic.
     means["mismatch/max"] = float(each[0]["ratio/log_max"])
     means["ratio/log_max"] = float(np.max([metrics["ratio/log_max"] for metrics in each]))
     means["tokens/padding"] = float(np.mean(padding))

@@ -21,7 +21,7 @@ from rl_reasoning.loop.shares import SharedVerifier
 from rl_reasoning.models import decoder
 from rl_reasoning.models.architecture import DecoderConfig, LoRA, Precision
 from rl_reasoning.models.decoder import Parameters
-from rl_reasoning.parallel import Layout, make_layout
+from rl_reasoning.parallel import Layout, make_layouts
 from rl_reasoning.parallel.hosts import ALONE, Alone, Hosts
 from rl_reasoning.reporting.console import say
 from rl_reasoning.rollouts import Policy, longest_prompt
@@ -72,7 +72,7 @@ class Lab:
 
     @property
     def layout(self) -> Layout | None:
-        """The devices, and what lies where on them; None when one does it all."""
+        """The devices that train, and what lies where on them; None when one does it all."""
         return self.policy.layout
 
     @property
@@ -93,9 +93,10 @@ def build(experiment: Experiment, hosts: Hosts | Alone = ALONE) -> Lab:
         text.require_files(experiment.warm_start.text)  # a file that is not there is named now
         task = make_task(experiment)
         config, tokenizer, first = _model(experiment, task)
-        layout = make_layout(experiment.mesh, config.sizes)
+        layout, sampler = make_layouts(experiment.mesh, config.sizes)
         _check_all_devices(layout, hosts)
-        engine = make_engine(experiment.engine, config, tokenizer, layout)
+        _check_overlap(experiment, layout, sampler)
+        engine = make_engine(experiment.engine, config, tokenizer, sampler or layout)
         data = None
         if isinstance(task, Math):
             task, data = load_maths(experiment.task.math, lambda problem: longest_prompt(tokenizer, [problem]))
@@ -109,7 +110,7 @@ def build(experiment: Experiment, hosts: Hosts | Alone = ALONE) -> Lab:
         verifier = SharedVerifier(verifier, hosts) if isinstance(hosts, Hosts) else verifier
     except (ValueError, FileNotFoundError, ImportError, PoolError, SandboxError) as error:
         raise ConfigError(str(error)) from error
-    return Lab(experiment, task, Policy(config, tokenizer, room, engine, layout), verifier, train, held_out,
+    return Lab(experiment, task, Policy(config, tokenizer, room, engine, layout, sampler), verifier, train, held_out,
                functools.partial(first, layout), data, hosts)
 
 
@@ -119,6 +120,14 @@ def _check_all_devices(layout: Layout | None, hosts: Hosts | Alone) -> None:
     if hosts.count > 1 and used != jax.device_count():
         raise ValueError(f"mesh: {used} of the {jax.device_count()} devices of {hosts.count} processes; several "
                          "processes need a mesh of all, as with --config.mesh.fsdp=0")
+
+
+def _check_overlap(experiment: Experiment, layout: Layout | None, sampler: Layout | None) -> None:
+    """Two programs whose devices wait for one another, begun in two threads, can each have a part of them for ever."""
+    if experiment.rl.stale and layout and not sampler:
+        raise ValueError(f"rl.stale={experiment.rl.stale}: sampler and trainer cannot be at work at once on the same "
+                         f"{layout.mesh.size} devices: give the sampler its own, as in --config.mesh.sampler=1, or "
+                         "rl.stale=0")
 
 
 def _with_facts(experiment: Experiment, problems: Sequence[Problem]) -> Experiment:

@@ -102,8 +102,11 @@ def repetition(ids: np.ndarray, lengths: np.ndarray, size: int = 4) -> float:
     return float((again.sum(axis=1) / np.maximum(count, 1)).mean())
 
 
-def dump(path: Path, rollout: Rollouts) -> None:
-    """Writes a step's answers with their tokens, one JSON object a line, for whoever looks for the cause."""
+def dump(path: Path, rollout: Rollouts, sampled_by: int) -> None:
+    """Writes a step's answers with their tokens, one JSON object a line, for whoever looks for the cause.
+
+    Args: sampled_by: the step after which the policy was what drew them.
+    """
     path.parent.mkdir(exist_ok=True)
     completions = rollout.completions
     with path.open("w", encoding="ascii", newline="\n") as file:
@@ -112,5 +115,6 @@ def dump(path: Path, rollout: Rollouts) -> None:
             record = {"problem": rollout.problems[row].id, "text": rollout.texts[row][column],
                       "outcome": verdict.outcome.value, "reward": str(rollout.rewards[row, column]),
                       "ids": completions.ids[row, column, :end].tolist(),
+                      "sampled_by": sampled_by,
                       "logprobs": [str(value) for value in completions.logprobs[row, column, :end]]}
             file.write(json.dumps(record) + "\n")

@@ -54,10 +54,7 @@ def importance_weights(logp: Array, sampler_logp: Array, mask: Array, *, level: 
     require(0 <= low <= 1, "low", low, "0 <= low <= 1", "Give the smallest ratio trainer / sampler.")
     require(high >= 1, "high", high, "high >= 1", "Give the largest ratio trainer / sampler.")
     mask = jnp.asarray(mask, bool)
-    e = _log_ratio(logp, sampler_logp, mask)
-    if level == "sequence":
-        e = jnp.broadcast_to(jnp.clip(e.sum(axis=1, keepdims=True), -MAX_LOG_RATIO, MAX_LOG_RATIO), e.shape)
-    ratio = jnp.exp(e)
+    ratio = _ratio(logp, sampler_logp, mask, level)
     weights = jnp.clip(ratio, low, high) if mode == "truncate" else jnp.where((ratio < low) | (ratio > high), 0, ratio)
     weights = jnp.where(mask, weights, 0)
     if normalized:
@@ -65,6 +62,21 @@ def importance_weights(logp: Array, sampler_logp: Array, mask: Array, *, level: 
         total = (weights * share).sum()
         weights = weights * share.sum() / jnp.where(total > 0, total, 1)
     return weights
+
+
+def outside(logp: Array, sampler_logp: Array, mask: Array, *, level: str, low: float, high: float) -> jax.Array:
+    """[N, T] bool: tokens whose ratio is beyond the bounds of `importance_weights`, which see for the arguments."""
+    mask = jnp.asarray(mask, bool)
+    ratio = _ratio(logp, sampler_logp, mask, level)
+    return mask & ((ratio < low) | (ratio > high))
+
+
+def _ratio(logp: Array, sampler_logp: Array, mask: jax.Array, level: str) -> jax.Array:
+    """[N, T]: trainer / sampler, of each token or of its whole row."""
+    e = _log_ratio(logp, sampler_logp, mask)
+    if level == "sequence":
+        e = jnp.broadcast_to(jnp.clip(e.sum(axis=1, keepdims=True), -MAX_LOG_RATIO, MAX_LOG_RATIO), e.shape)
+    return jnp.exp(e)
 
 
 def rejection_mask(logp: jax.Array, sampler_logp: jax.Array, mask: jax.Array, *, estimator: str = "k1",

@@ -5,11 +5,13 @@ An option of an algorithm is a record's field under the record's name: `kl_coeff
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from rl_reasoning.losses.kl import ESTIMATORS
-from rl_reasoning.losses.mismatch import REJECTION_LEVELS, importance_weights, rejection_mask
+from rl_reasoning.losses.mismatch import REJECTION_LEVELS, importance_weights, outside, rejection_mask
 from rl_reasoning.require import require, require_choice
 
 OFF = "off"
@@ -107,9 +109,20 @@ class TokenFilter:
         require(self.drift > 0, "tokens_drift", self.drift, "tokens_drift > 0", "Give nats a token, such as 0.5.")
 
 
+class Corrections(NamedTuple):
+    """What a `Mismatch` makes of answers; all [N, T].
+
+    weights: of the loss's values. keep: bool, tokens not rejected. cut: bool, tokens whose weight was bounded.
+    """
+
+    weights: jax.Array
+    keep: jax.Array
+    cut: jax.Array
+
+
 @dataclasses.dataclass(frozen=True)
 class Mismatch:
-    """Correction of answers that were not drawn from the policy that is trained, such as a top-p sample's.
+    """Correction of answers that were not drawn from the policy that is trained: a top-p sample's, or an earlier one's.
 
     With any of it on, the old log-probabilities are computed again by the trainer, and ratios trainer / sampler weigh
     or reject tokens. `losses.importance_weights` and `losses.rejection_mask` say what each option means.
@@ -147,13 +160,14 @@ class Mismatch:
         """Whether anything is corrected or rejected."""
         return self.level != OFF or self.reject != OFF
 
-    def corrections(self, logp: jax.Array, sampler_logp: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[N, T] weights of the loss's values, and [N, T] bool tokens to keep, of all answers of a rollout."""
-        weights, keep = mask.astype(logp.dtype), mask
+    def corrections(self, logp: jax.Array, sampler_logp: jax.Array, mask: jax.Array) -> "Corrections":
+        """Of all answers of a rollout; arguments are [N, T]."""
+        weights, keep, cut = mask.astype(logp.dtype), mask, jnp.zeros_like(mask)
         if self.level != OFF:
             weights = importance_weights(logp, sampler_logp, mask, level=self.level, low=self.low, high=self.high,
                                          mode=self.mode, normalized=self.normalized)
+            cut = outside(logp, sampler_logp, mask, level=self.level, low=self.low, high=self.high)
         if self.reject != OFF:
             keep = rejection_mask(logp, sampler_logp, mask, estimator=self.estimator, level=self.reject,
                                   high=self.bound)
-        return weights, keep
+        return Corrections(weights, keep, cut)

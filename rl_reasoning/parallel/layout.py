@@ -111,6 +111,22 @@ def make_layout(settings: MeshSettings, sizes: Mapping[str, int],
     return Layout(mesh, rules)
 
 
+def make_layouts(settings: MeshSettings, sizes: Mapping[str, int]) -> tuple[Layout | None, Layout | None]:
+    """The trainer's layout of all devices of this run, and the sampler's, None where it shares the trainer's.
+
+    Raises: ValueError: see `make_layout`; or no device is left to train on.
+    """
+    devices, own = list(jax.devices()), settings.sampler
+    if not own:
+        return make_layout(settings, sizes, devices), None
+    if own >= len(devices):
+        raise ValueError(f"mesh.sampler={own}: {len(devices)} device(s) are there and one at least must train: give "
+                         f"at most {len(devices) - 1}; to try it on a CPU, set JAX_NUM_CPU_DEVICES={own + 1} in the "
+                         "environment")
+    alone = dataclasses.replace(settings, data=0, fsdp=1, tensor=settings.sampler_tensor)
+    return make_layout(settings, sizes, devices[:-own]), make_layout(alone, sizes, devices[-own:], even_alone=True)
+
+
 def constrain(x: jax.Array, *axes: Any) -> jax.Array:
     """Says, inside a traced function, along which mesh axes an array is split; nothing happens without a mesh."""
     if jax.sharding.get_abstract_mesh().empty:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rl_reasoning.config import Experiment
+from rl_reasoning.config import Experiment, Mesh
 from rl_reasoning.loop import setup
 from rl_reasoning.models import hf_config
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.published import SIZES, sizes_of
-from rl_reasoning.options import resolve
+from rl_reasoning.options import of_run
 from rl_reasoning.plan.programs import Sizes
 from rl_reasoning.rollouts import longest_prompt
 
@@ -38,15 +38,17 @@ def sizes(experiment: Experiment, model: str, prompt_tokens: int) -> Sizes:
     A published model is known by its name; of any other the config's own is read, and its problems.
 
     Raises:
-      ValueError: there is no such model. Others: as `loop.setup.build`.
+      ValueError: there is no such model, or the sampler has devices of its own. Others: as `loop.setup.build`.
     """
-    algorithm = resolve(experiment.algorithm, experiment.objective)
+    if experiment.mesh.sampler:
+        raise ValueError(f"mesh.sampler={experiment.mesh.sampler}: a plan is of a slice whose chips sample and train; "
+                         "give mesh.sampler=0 and plan the trainer's chips and the sampler's as slices of their own")
+    algorithm = of_run(experiment.algorithm, experiment)
     config = _named(model) if model else sizes_of(experiment.model.source)
     if config:
         return Sizes(setup.typed(experiment.model, config), experiment.rl, algorithm,
                      prompt_tokens or experiment.task.math.prompt_tokens)
-    alone = dataclasses.replace(experiment, mesh=dataclasses.replace(experiment.mesh, data=1, fsdp=1, tensor=1))
-    lab = setup.build(alone)
+    lab = setup.build(dataclasses.replace(experiment, mesh=Mesh()))
     lab.verifier.close()
     return Sizes(lab.policy.config, experiment.rl, algorithm,
                  prompt_tokens or longest_prompt(lab.policy.tokenizer, lab.train))

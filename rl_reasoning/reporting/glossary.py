@@ -53,7 +53,11 @@ METRICS: dict[str, str] = {
     "ratio/mean": "Mean probability ratio between the trained policy and the one that sampled; 1 on-policy.",
     "ratio/std": "Standard deviation of that ratio over tokens.",
     "mismatch/max": "Largest gap between a token's log-probability in sampler and trainer before an update. "
-    "Anything above rounding error is a bug.",
+    "Anything above rounding error is a bug, unless the sampler is steps behind and nothing corrects for it.",
+    "mismatch/weight": "Mean importance weight of the step's tokens, that of the policy which is trained over the one "
+    "which sampled, cut at its bound.",
+    "mismatch/truncated": "Share of tokens whose importance weight was cut. It grows as the sampler falls behind.",
+    "rollout/staleness": "Steps between the policy that drew the answers and the one that begins to learn from them.",
     "loss/policy": "The policy loss. Near zero on-policy is expected: its gradient matters, its value does not.",
     "loss/value": "Loss of the value or critic term.",
     "loss/supervised": "Mean negative log-likelihood of next tokens in nats: of the example answers in the warm start, "

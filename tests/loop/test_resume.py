@@ -418,7 +418,7 @@ def test_t23_gradients_that_stay_without_a_value_roll_back_dump_the_batch_and_en
     assert max(checkpoints.steps(tmp_path / "checkpoints")) == 2
     answers = list(map(json.loads, (tmp_path / "faults" / "step_0005.jsonl").read_text().splitlines()))
     assert len(answers) == 16
-    assert set(answers[0]) == {"problem", "text", "outcome", "reward", "ids", "logprobs"}
+    assert set(answers[0]) == {"problem", "text", "outcome", "reward", "ids", "logprobs", "sampled_by"}
 
 
 def test_a_refill_that_finds_nothing_is_saved_and_ends_and_ends_again(tmp_path, monkeypatch):
