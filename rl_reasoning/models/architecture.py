@@ -8,6 +8,7 @@ import fnmatch
 
 LINEAR = ("attention.query", "attention.key", "attention.value", "attention.output", "mlp.gate", "mlp.up", "mlp.down")
 PLACEMENTS = ("pre", "post", "peri")
+ATTENTIONS = ("xla", "splash")
 SCALINGS = ("linear", "llama3", "yarn")
 
 
@@ -98,6 +99,8 @@ class DecoderConfig:
       windows: one number a layer: how many latest positions it sees, itself included; 0 is all of them. Empty
         when every layer sees all.
       context: the longest sequence the model was made for, in tokens.
+      attention: of whole rows: "xla", our own in plain products, or "splash", a kernel for TPUs (`models.splash`).
+      interpret: kernels for TPUs are interpreted, which any machine can do, slowly: for tests.
     """
 
     vocabulary: int
@@ -119,6 +122,8 @@ class DecoderConfig:
     context: int = 32_768
     precision: Precision = Precision()
     lora: LoRA | None = None
+    attention: str = "xla"
+    interpret: bool = False
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
@@ -129,6 +134,11 @@ class DecoderConfig:
             raise ValueError(f"norms={self.norms!r} must be one of {', '.join(PLACEMENTS)}")
         if self.windows and (len(self.windows) != self.layers or min(self.windows) < 0):
             raise ValueError(f"windows={self.windows} must be one number of 0 or more for each of {self.layers} layers")
+        if self.attention not in ATTENTIONS:
+            raise ValueError(f"attention={self.attention!r} must be one of {', '.join(ATTENTIONS)}")
+        if self.attention == "splash" and any(self.windows):
+            raise ValueError(f"model.attention='splash' cannot do the windows of this model's layers, of "
+                             f"{max(self.windows)} positions: it sees a prompt whole or not at all; give xla")
 
     @property
     def sizes(self) -> dict[str, int]:

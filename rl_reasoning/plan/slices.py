@@ -45,10 +45,12 @@ def sizes(experiment: Experiment, model: str, prompt_tokens: int) -> Sizes:
     if config:
         return Sizes(setup.typed(experiment.model, config), experiment.rl, algorithm,
                      prompt_tokens or experiment.task.math.prompt_tokens)
-    alone = dataclasses.replace(experiment, mesh=dataclasses.replace(experiment.mesh, data=1, fsdp=1, tensor=1))
+    here = dataclasses.replace(experiment.model, attention="xla")  # what has to be read needs no TPU
+    alone = dataclasses.replace(experiment, model=here,
+                                mesh=dataclasses.replace(experiment.mesh, data=1, fsdp=1, tensor=1))
     lab = setup.build(alone)
     lab.verifier.close()
-    return Sizes(lab.policy.config, experiment.rl, algorithm,
+    return Sizes(setup.typed(experiment.model, lab.policy.config), experiment.rl, algorithm,
                  prompt_tokens or longest_prompt(lab.policy.tokenizer, lab.train))
 
 
