@@ -116,9 +116,11 @@ def build(experiment: Experiment, hosts: Hosts | Alone = ALONE) -> Lab:
 
 def _check_platform(model: Model) -> None:
     """A kernel for TPUs would be found out by the compiler, after everything else was prepared."""
-    if model.attention != "xla" and (platform := jax.default_backend()) != "tpu":
-        raise ValueError(f"model.attention={model.attention!r} is a kernel for TPUs only, and the devices here are "
-                         f"{platform}: give xla; scripts/plan.py compiles either for a TPU slice on any machine")
+    platform = jax.default_backend()
+    for name in ("attention", "decode_attention"):
+        if platform != "tpu" and (chosen := getattr(model, name)) != "xla":
+            raise ValueError(f"model.{name}={chosen!r} is a kernel for TPUs only, and the devices here are {platform}: "
+                             "give xla; scripts/plan.py compiles either for a TPU slice on any machine")
 
 
 def _check_all_devices(layout: Layout | None, hosts: Hosts | Alone) -> None:
@@ -258,7 +260,7 @@ def typed(settings: Model, config: DecoderConfig) -> DecoderConfig:
     """The decoder with the settings' number types, adapters and kernels. Raises ValueError: a kernel cannot do it."""
     adapters = LoRA(**dataclasses.asdict(settings.lora)) if settings.lora.rank else None
     return dataclasses.replace(config, precision=Precision(**dataclasses.asdict(settings.precision)), lora=adapters,
-                               attention=settings.attention)
+                               attention=settings.attention, decode_attention=settings.decode_attention)
 
 
 def _sizes(model: Model, vocabulary: int) -> DecoderConfig:

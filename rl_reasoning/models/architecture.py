@@ -8,7 +8,7 @@ import fnmatch
 
 LINEAR = ("attention.query", "attention.key", "attention.value", "attention.output", "mlp.gate", "mlp.up", "mlp.down")
 PLACEMENTS = ("pre", "post", "peri")
-ATTENTIONS = ("xla", "splash")
+ATTENTIONS, DECODE_ATTENTIONS = ("xla", "splash"), ("xla", "kernel")
 SCALINGS = ("linear", "llama3", "yarn")
 
 
@@ -100,6 +100,7 @@ class DecoderConfig:
         when every layer sees all.
       context: the longest sequence the model was made for, in tokens.
       attention: of whole rows: "xla", our own in plain products, or "splash", a kernel for TPUs (`models.splash`).
+      decode_attention: of one new token against a cache: "xla", or "kernel", one for TPUs (`models.decode_kernel`).
       interpret: kernels for TPUs are interpreted, which any machine can do, slowly: for tests.
     """
 
@@ -123,6 +124,7 @@ class DecoderConfig:
     precision: Precision = Precision()
     lora: LoRA | None = None
     attention: str = "xla"
+    decode_attention: str = "xla"
     interpret: bool = False
 
     def __post_init__(self) -> None:
@@ -134,8 +136,9 @@ class DecoderConfig:
             raise ValueError(f"norms={self.norms!r} must be one of {', '.join(PLACEMENTS)}")
         if self.windows and (len(self.windows) != self.layers or min(self.windows) < 0):
             raise ValueError(f"windows={self.windows} must be one number of 0 or more for each of {self.layers} layers")
-        if self.attention not in ATTENTIONS:
-            raise ValueError(f"attention={self.attention!r} must be one of {', '.join(ATTENTIONS)}")
+        for name, known in (("attention", ATTENTIONS), ("decode_attention", DECODE_ATTENTIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(known)}")
         if self.attention == "splash" and any(self.windows):
             raise ValueError(f"model.attention='splash' cannot do the windows of this model's layers, of "
                              f"{max(self.windows)} positions: it sees a prompt whole or not at all; give xla")

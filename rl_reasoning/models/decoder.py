@@ -23,6 +23,7 @@ from flax import nnx
 from rl_reasoning.arrays import Array
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.attention import attention
+from rl_reasoning.models.decode_kernel import decode_attention
 from rl_reasoning.models.quantized import quantize
 from rl_reasoning.models.remat import scan_layers
 from rl_reasoning.models.rotary import Rotation, rotate, rotation
@@ -111,11 +112,14 @@ class Attention(nnx.Module):
 
     def attend(self, queries: jax.Array, cache: Cache, mask: jax.Array | Blocks, *, causal: bool = False) -> jax.Array:
         """Softmax attention in float32. mask [B, L, S] is True where a key may be seen. Returns [B * L, D]."""
+        c = self.config
         if isinstance(mask, Blocks):
-            mixed = splash_attention(queries, cache.keys, cache.values, mask, interpret=self.config.interpret)
+            mixed = splash_attention(queries, cache.keys, cache.values, mask, interpret=c.interpret)
+        elif c.decode_attention == "kernel" and not causal and mask.shape[1] == 1:
+            mixed = decode_attention(queries, cache.keys, cache.values, mask, interpret=c.interpret)
         else:
             mixed = attention(queries, cache.keys, cache.values, mask, causal=causal)
-        return self.output(mixed.reshape(-1, self.config.heads * self.config.head_dim))
+        return self.output(mixed.reshape(-1, c.heads * c.head_dim))
 
 
 class GatedMLP(nnx.Module):

@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec
 
 from rl_reasoning.arrays import Array
 from rl_reasoning.models.attention import MIXED
-from rl_reasoning.parallel import parts
+from rl_reasoning.parallel import by_device, parts
 from rl_reasoning.parallel.rules import BATCH, TENSOR
 
 LANES = 128  # a block's length is a multiple
@@ -34,9 +34,9 @@ class Blocks(NamedTuple):
     """Who sees whom in packed rows, as the kernel takes it.
 
     query_ids: [B, R]. key_ids: [B, 2R], of keys as prompts and then of keys as answers. own: [B, R], where a query's
-    own answer begins, in the bits above its own place in the row. by_query: [B, 2, 1, R / block,
-    steps], for each block of queries the blocks of keys that it sees, and 1 where that is one and not a repetition;
-    by_key: [B, 2, 1, R / block, 2R / block], for each block of keys the blocks of queries.
+    own answer begins, in the bits above its own place in the row. by_query: [B, 2, 1, R / block, steps], for each block
+    of queries the blocks of keys that it sees, see `listed`. by_key: [B, 2, 1, R / block, 2R / block], for each block
+    of keys, which is the last axis, the blocks of queries.
     """
 
     query_ids: jax.Array
@@ -73,8 +73,9 @@ def blocks(segments: Array, branches: Array) -> Blocks:
                                jnp.where(real & prompt, _NOBODY, segments)], axis=1)
     count = seen.shape[1]
     # What a block sees as prompts ends before what it sees as answers, but for the block where it does and for its own.
-    return Blocks(segments, key_ids, own << BITS | place, _listed(seen, min(count + 2, 2 * count)),
-                  _listed(seen.swapaxes(1, 2), count).swapaxes(3, 4))
+    by_query, by_key = listed(seen, min(count + 2, 2 * count)), listed(seen.swapaxes(1, 2), count)
+    return Blocks(segments, key_ids, own << BITS | place, jnp.stack(by_query, axis=1)[:, :, None],
+                  jnp.stack(by_key, axis=1)[:, :, None].swapaxes(3, 4))
 
 
 def _latest(where: jax.Array, place: jax.Array) -> jax.Array:
@@ -89,13 +90,15 @@ def _touched(start: jax.Array, stop: jax.Array, size: int) -> jax.Array:
     return touched.reshape(len(start), -1, size, begins.size).any(axis=2)
 
 
-def _listed(seen: jax.Array, steps: int) -> jax.Array:
-    """[B, N, M] bool -> [B, 2, 1, N, steps] int32: the places of what is true, the last repeated; and 1 until then."""
-    order = jnp.argsort(~seen, axis=-1, stable=True)[..., :steps]
-    count = seen.sum(axis=-1, keepdims=True)
-    step = jnp.arange(steps)
-    order = jnp.take_along_axis(order, jnp.clip(jnp.minimum(step, count - 1), 0), axis=-1)
-    return jnp.stack([order, step < count], axis=1).astype(jnp.int32)[:, :, None]
+def listed(seen: jax.Array, steps: int) -> tuple[jax.Array, jax.Array]:
+    """The first `steps` places [..., steps] where `seen` [..., M] is true, the last of them repeated; and 1 until then.
+
+    int32, as kernels take them: what is named again is not read again.
+    """
+    count, step = seen.sum(axis=-1, keepdims=True), jnp.arange(steps)
+    order = jnp.argsort(~seen, axis=-1, stable=True)
+    places = jnp.take_along_axis(order, jnp.clip(jnp.minimum(step, count - 1), 0), axis=-1)
+    return places.astype(jnp.int32), (step < count).astype(jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,12 +125,9 @@ def splash_attention(queries: jax.Array, keys: jax.Array, values: jax.Array, see
       [B, L, K, G, h] in the type of the queries.
     """
     heads = TENSOR if keys.shape[1] % parts((TENSOR,)) == 0 else None
-    function = jax.vmap(functools.partial(_row, interpret=interpret))
-    mesh = jax.sharding.get_abstract_mesh()
-    if not mesh.empty:  # a kernel is no operation that the compiler could split over devices
-        rows, by_head = PartitionSpec(BATCH, None, heads), PartitionSpec(BATCH, heads)
-        function = jax.shard_map(function, mesh=mesh, in_specs=(rows, by_head, by_head, PartitionSpec(BATCH)),
-                                 out_specs=rows, check_vma=False)
+    rows, by_head = PartitionSpec(BATCH, None, heads), PartitionSpec(BATCH, heads)
+    function = by_device(jax.vmap(functools.partial(_row, interpret=interpret)),
+                         (rows, by_head, by_head, PartitionSpec(BATCH)), rows)
     return function(queries, keys, values, seen)
 
 

@@ -14,9 +14,10 @@ from rl_reasoning.config import RL, Sampling
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.decoder import initialize, unstack_layers
 from rl_reasoning.parallel import Layout
-from rl_reasoning.parallel.rules import BATCH, RULES, TENSOR
+from rl_reasoning.parallel.rules import BATCH, TENSOR
 from rl_reasoning.sampling import decode
 from rl_reasoning.sampling.rules import make_rules
+from rl_reasoning.sampling.weights import shardings
 from rl_reasoning.training.batch import TrainBatch
 from rl_reasoning.training.state import TrainState, start
 from rl_reasoning.training.states import Memory
@@ -120,15 +121,12 @@ def _batch(sizes: Sizes, shards: int) -> TrainBatch:
 
 
 def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
-    """One turn of the decode loop with every slot at work.
-
-    Weights are split over the tensor axis alone: whole otherwise, so that no token waits for them to be gathered.
+    """One turn of the decode loop with every slot at work, as the engine runs it.
 
     Args: slots: answers in work at once; 0 is all of a rollout.
     """
     config, rl = sizes.config, sizes.rl
     slots = -(-(slots or sizes.answers) // layout.shards) * layout.shards
-    whole = dataclasses.replace(layout, rules={**RULES, "width": ""})
     parameters = jax.eval_shape(lambda: unstack_layers(config, initialize(config, jax.random.key(0))))
     if config.precision.compute == "bfloat16":
         parameters = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), parameters)
@@ -141,10 +139,12 @@ def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
         axes = (BATCH, heads) if leaf.ndim == 4 else (BATCH,) if leaf.ndim else ()
         return NamedSharding(layout.mesh, PartitionSpec(*axes))
 
-    placed = _on(parameters, whole.parameters(parameters)), _on(state, jax.tree.map(sharding, state))
-    run = jax.jit(lambda parameters, slots: decode.decode(config, parameters, slots, rules, np.int32(rl.max_tokens),
-                                                             np.int32(0)),
-                  donate_argnums=1)
+    def loop(parameters: Any, slots: decode.Slots) -> decode.Slots:
+        with layout():
+            return decode.decode(config, parameters, slots, rules, np.int32(rl.max_tokens), np.int32(0))
+
+    placed = _on(parameters, shardings(layout, parameters)), _on(state, jax.tree.map(sharding, state))
+    run = jax.jit(loop, donate_argnums=1)
     held = {"parameters": _bytes(placed[0]), "cache": _bytes(placed[1])}
     return Program(run, placed, slots, held, 2.0 * weights(config) * slots, held["parameters"])
 

@@ -45,7 +45,8 @@ def sizes(experiment: Experiment, model: str, prompt_tokens: int) -> Sizes:
     if config:
         return Sizes(setup.typed(experiment.model, config), experiment.rl, algorithm,
                      prompt_tokens or experiment.task.math.prompt_tokens)
-    here = dataclasses.replace(experiment.model, attention="xla")  # what has to be read needs no TPU
+    # What has to be read needs no TPU.
+    here = dataclasses.replace(experiment.model, attention="xla", decode_attention="xla")
     alone = dataclasses.replace(experiment, model=here,
                                 mesh=dataclasses.replace(experiment.mesh, data=1, fsdp=1, tensor=1))
     lab = setup.build(alone)
