@@ -20,7 +20,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.sharding import PartitionSpec
 
 from rl_reasoning.models.splash import LANES, listed
-from rl_reasoning.parallel import by_device, parts
+from rl_reasoning.parallel import by_device, dividing
 from rl_reasoning.parallel.rules import BATCH, TENSOR
 
 BYTES = 2**20  # of keys and values that are read at a time: a microsecond; a step's own cost is a third of one
@@ -39,10 +39,10 @@ def decode_attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mas
     Returns:
       [B, 1, K, G, h] in the type of the values.
     """
-    heads = TENSOR if keys.shape[1] % parts((TENSOR,)) == 0 else None
-    rows, by_head = PartitionSpec(BATCH, None, heads), PartitionSpec(BATCH, heads)
+    rows, heads = dividing(BATCH, len(queries)), dividing((TENSOR,), keys.shape[1])
+    by_position, by_head = PartitionSpec(rows, None, heads), PartitionSpec(rows, heads)
     function = by_device(functools.partial(_attend, interpret=interpret),
-                         (rows, by_head, by_head, PartitionSpec(BATCH)), rows)
+                         (by_position, by_head, by_head, PartitionSpec(rows)), by_position)
     return function(queries, keys, values, mask)
 
 

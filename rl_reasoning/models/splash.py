@@ -21,7 +21,7 @@ from jax.sharding import PartitionSpec
 
 from rl_reasoning.arrays import Array
 from rl_reasoning.models.attention import MIXED
-from rl_reasoning.parallel import by_device, parts
+from rl_reasoning.parallel import by_device, dividing
 from rl_reasoning.parallel.rules import BATCH, TENSOR
 
 LANES = 128  # a block's length is a multiple
@@ -124,10 +124,10 @@ def splash_attention(queries: jax.Array, keys: jax.Array, values: jax.Array, see
     Returns:
       [B, L, K, G, h] in the type of the queries.
     """
-    heads = TENSOR if keys.shape[1] % parts((TENSOR,)) == 0 else None
-    rows, by_head = PartitionSpec(BATCH, None, heads), PartitionSpec(BATCH, heads)
+    rows, heads = dividing(BATCH, len(queries)), dividing((TENSOR,), keys.shape[1])
+    by_position, by_head = PartitionSpec(rows, None, heads), PartitionSpec(rows, heads)
     function = by_device(jax.vmap(functools.partial(_row, interpret=interpret)),
-                         (rows, by_head, by_head, PartitionSpec(BATCH)), rows)
+                         (by_position, by_head, by_head, PartitionSpec(rows)), by_position)
     return function(queries, keys, values, seen)
 
 

@@ -124,6 +124,11 @@ def parts(axes: Sequence[str]) -> int:
     return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in axes)
 
 
+def dividing(axes: tuple[str, ...], size: int) -> tuple[str, ...] | None:
+    """These mesh axes, where they cut something into equal parts; None, which leaves it whole, where they do not."""
+    return axes if size % parts(axes) == 0 else None
+
+
 def by_device(function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable[..., Any]:
     """A function that no compiler can split, such as a kernel, done by each device with its own part of the arrays.
 

@@ -65,6 +65,8 @@ class Program:
       arguments: bytes on a device of each kind of argument.
       flops: 2 a weight and token forward, 6 with the backward pass: what a model needs, on all devices.
       stays: bytes on a device that lie there while the other program runs: training state, or the sampler's weights.
+      kernels: products' operations on a device that the compiled program's text does not show, as of rows and caches
+        that are full of one segment.
     """
 
     function: Any
@@ -73,6 +75,7 @@ class Program:
     arguments: dict[str, float]
     flops: float
     stays: float
+    kernels: float = 0.0
 
 
 def weights(config: DecoderConfig) -> int:
@@ -97,7 +100,16 @@ def update_program(sizes: Sizes, layout: Layout) -> Program:
     tokens, processed = answers * rl.max_tokens, batch.tokens.size
     held = _held(placed[0], placed[1])
     return Program(update, placed, tokens, held, 6.0 * weights(config) * processed,
-                   held["parameters"] + held["optimizer"])
+                   held["parameters"] + held["optimizer"], _splash_flops(sizes, batch.tokens.shape) / layout.mesh.size)
+
+
+def _splash_flops(sizes: Sizes, packed: tuple[int, ...]) -> float:
+    """Two products forward, seven in the two parts of the backward pass; two more each time a layer is made again."""
+    config, rows = sizes.config, packed[0] * packed[1]
+    if config.attention == "xla":
+        return 0.0
+    products = 9 + 2 * {"none": 0, "full": 2}.get(sizes.rl.remat, 1)
+    return products * 2.0 * config.layers * rows * config.heads * config.head_dim * packed[2]**2 / 2
 
 
 def first_policy(sizes: Sizes, layout: Layout) -> float:
@@ -146,7 +158,10 @@ def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
     placed = _on(parameters, shardings(layout, parameters)), _on(state, jax.tree.map(sharding, state))
     run = jax.jit(loop, donate_argnums=1)
     held = {"parameters": _bytes(placed[0]), "cache": _bytes(placed[1])}
-    return Program(run, placed, slots, held, 2.0 * weights(config) * slots, held["parameters"])
+    places = state.caches[0].keys.shape[-1]
+    kernels = 4.0 * config.layers * slots * config.heads * config.head_dim * places / layout.mesh.size
+    return Program(run, placed, slots, held, 2.0 * weights(config) * slots, held["parameters"],
+                   kernels if config.decode_attention == "kernel" else 0.0)
 
 
 def _slots(sizes: Sizes, slots: int) -> decode.Slots:
