@@ -92,6 +92,7 @@ def build(experiment: Experiment, hosts: Hosts | Alone = ALONE) -> Lab:
     try:
         text.require_files(experiment.warm_start.text)  # a file that is not there is named now
         task = make_task(experiment)
+        _check_platform(experiment.model)
         config, tokenizer, first = _model(experiment, task)
         layout, sampler = make_layouts(experiment.mesh, config.sizes)
         _check_all_devices(layout, hosts)
@@ -112,6 +113,15 @@ def build(experiment: Experiment, hosts: Hosts | Alone = ALONE) -> Lab:
         raise ConfigError(str(error)) from error
     return Lab(experiment, task, Policy(config, tokenizer, room, engine, layout, sampler), verifier, train, held_out,
                functools.partial(first, layout), data, hosts)
+
+
+def _check_platform(model: Model) -> None:
+    """A kernel for TPUs would be found out by the compiler, after everything else was prepared."""
+    platform = jax.default_backend()
+    for name in ("attention", "decode_attention"):
+        if platform != "tpu" and (chosen := getattr(model, name)) != "xla":
+            raise ValueError(f"model.{name}={chosen!r} is a kernel for TPUs only, and the devices here are {platform}: "
+                             "give xla; scripts/plan.py compiles either for a TPU slice on any machine")
 
 
 def _check_all_devices(layout: Layout | None, hosts: Hosts | Alone) -> None:
@@ -256,9 +266,10 @@ def _weights(read: Callable[..., Parameters], path: Path, config: DecoderConfig,
 
 
 def typed(settings: Model, config: DecoderConfig) -> DecoderConfig:
-    """The decoder with the settings' number types and adapters."""
+    """The decoder with the settings' number types, adapters and kernels. Raises ValueError: a kernel cannot do it."""
     adapters = LoRA(**dataclasses.asdict(settings.lora)) if settings.lora.rank else None
-    return dataclasses.replace(config, precision=Precision(**dataclasses.asdict(settings.precision)), lora=adapters)
+    return dataclasses.replace(config, precision=Precision(**dataclasses.asdict(settings.precision)), lora=adapters,
+                               attention=settings.attention, decode_attention=settings.decode_attention)
 
 
 def _sizes(model: Model, vocabulary: int) -> DecoderConfig:

@@ -106,8 +106,9 @@ def base_path(experiment: Experiment) -> Path:
 
 
 def base_key(experiment: Experiment) -> str:
-    """A name for the base: a digest of the settings that make it."""
-    model = {name: value for name, value in dataclasses.asdict(experiment.model).items() if name != "lora"}
+    """A name for the base: a digest of the settings that make it. Adapters and kernels make no other base."""
+    apart = ("lora", "attention", "decode_attention")
+    model = {name: value for name, value in dataclasses.asdict(experiment.model).items() if name not in apart}
     made_by = {"recipe": RECIPE, "seed": experiment.seed, "task": dataclasses.asdict(experiment.task),
                "model": model, "warm_start": dataclasses.asdict(experiment.warm_start)}
     if experiment.warm_start.text:

@@ -8,6 +8,7 @@ import fnmatch
 
 LINEAR = ("attention.query", "attention.key", "attention.value", "attention.output", "mlp.gate", "mlp.up", "mlp.down")
 PLACEMENTS = ("pre", "post", "peri")
+ATTENTIONS, DECODE_ATTENTIONS = ("xla", "splash"), ("xla", "kernel")
 SCALINGS = ("linear", "llama3", "yarn")
 
 
@@ -98,6 +99,9 @@ class DecoderConfig:
       windows: one number a layer: how many latest positions it sees, itself included; 0 is all of them. Empty
         when every layer sees all.
       context: the longest sequence the model was made for, in tokens.
+      attention: of whole rows: "xla", our own in plain products, or "splash", a kernel for TPUs (`models.splash`).
+      decode_attention: of one new token against a cache: "xla", or "kernel", one for TPUs (`models.decode_kernel`).
+      interpret: kernels for TPUs are interpreted, which any machine can do, slowly: for tests.
     """
 
     vocabulary: int
@@ -119,6 +123,9 @@ class DecoderConfig:
     context: int = 32_768
     precision: Precision = Precision()
     lora: LoRA | None = None
+    attention: str = "xla"
+    decode_attention: str = "xla"
+    interpret: bool = False
 
     def __post_init__(self) -> None:
         if self.heads % self.kv_heads:
@@ -129,6 +136,12 @@ class DecoderConfig:
             raise ValueError(f"norms={self.norms!r} must be one of {', '.join(PLACEMENTS)}")
         if self.windows and (len(self.windows) != self.layers or min(self.windows) < 0):
             raise ValueError(f"windows={self.windows} must be one number of 0 or more for each of {self.layers} layers")
+        for name, known in (("attention", ATTENTIONS), ("decode_attention", DECODE_ATTENTIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(known)}")
+        if self.attention == "splash" and any(self.windows):
+            raise ValueError(f"model.attention='splash' cannot do the windows of this model's layers, of "
+                             f"{max(self.windows)} positions: it sees a prompt whole or not at all; give xla")
 
     @property
     def sizes(self) -> dict[str, int]:

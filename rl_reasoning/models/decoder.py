@@ -23,9 +23,11 @@ from flax import nnx
 from rl_reasoning.arrays import Array
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.attention import attention
+from rl_reasoning.models.decode_kernel import decode_attention
 from rl_reasoning.models.quantized import quantize
 from rl_reasoning.models.remat import scan_layers
 from rl_reasoning.models.rotary import Rotation, rotate, rotation
+from rl_reasoning.models.splash import Blocks, blocks, splash_attention
 from rl_reasoning.parallel import constrain
 from rl_reasoning.parallel.rules import BATCH
 
@@ -108,10 +110,16 @@ class Attention(nnx.Module):
         queries = rotate(queries, turn).reshape(rows, length, c.kv_heads, c.heads // c.kv_heads, c.head_dim)
         return queries, rotate(keys, turn).transpose(0, 2, 3, 1), values.transpose(0, 2, 1, 3)
 
-    def attend(self, queries: jax.Array, cache: Cache, mask: jax.Array, *, causal: bool = False) -> jax.Array:
+    def attend(self, queries: jax.Array, cache: Cache, mask: jax.Array | Blocks, *, causal: bool = False) -> jax.Array:
         """Softmax attention in float32. mask [B, L, S] is True where a key may be seen. Returns [B * L, D]."""
-        mixed = attention(queries, cache.keys, cache.values, mask, causal=causal)
-        return self.output(mixed.reshape(-1, self.config.heads * self.config.head_dim))
+        c = self.config
+        if isinstance(mask, Blocks):
+            mixed = splash_attention(queries, cache.keys, cache.values, mask, interpret=c.interpret)
+        elif c.decode_attention == "kernel" and not causal and mask.shape[1] == 1:
+            mixed = decode_attention(queries, cache.keys, cache.values, mask, interpret=c.interpret)
+        else:
+            mixed = attention(queries, cache.keys, cache.values, mask, causal=causal)
+        return self.output(mixed.reshape(-1, c.heads * c.head_dim))
 
 
 class GatedMLP(nnx.Module):
@@ -143,7 +151,7 @@ class Block(nnx.Module):
             self.attention_output_norm = Norm(config, rngs=rngs)
             self.mlp_output_norm = Norm(config, rngs=rngs)
 
-    def __call__(self, x: jax.Array, turn: Rotation, mask: jax.Array) -> tuple[jax.Array, Cache]:
+    def __call__(self, x: jax.Array, turn: Rotation, mask: jax.Array | Blocks) -> tuple[jax.Array, Cache]:
         """x [B * L, D], mask [B, L, L] of no later keys -> x and the layer's keys and values."""
         queries, keys, values = self.attention.project(self._attention_input(x), turn)
         return self._finish(x, queries, Cache(keys, values), mask, causal=True)
@@ -159,7 +167,7 @@ class Block(nnx.Module):
     def _attention_input(self, x: jax.Array) -> jax.Array:
         return x if self.placement == "post" else self.attention_norm(x)
 
-    def _finish(self, x: jax.Array, queries: jax.Array, cache: Cache, mask: jax.Array, *,
+    def _finish(self, x: jax.Array, queries: jax.Array, cache: Cache, mask: jax.Array | Blocks, *,
                 causal: bool = False) -> tuple[jax.Array, Cache]:
         attended = self.attention.attend(queries, cache, mask, causal=causal)
         if self.placement == "post":
@@ -193,12 +201,13 @@ def initialize(config: DecoderConfig, key: jax.Array) -> Parameters:
 
 
 def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, positions: Array,
-                  mask: jax.Array, *, remat: str = "none") -> tuple[jax.Array, Cache]:
+                  mask: jax.Array | Blocks, *, remat: str = "none") -> tuple[jax.Array, Cache]:
     """Final hidden states of every position, and the keys and values of every layer.
 
     Args:
       tokens, positions: [B, L] int32.
-      mask: [B, L, L] bool, True where a query (second axis) may see a key (third axis); never a later one.
+      mask: from `row_mask`; or any [B, L, L] bool, True where a query (second axis) may see a key (third axis), never
+        a later one.
       remat: what the backward pass computes again, see `models.remat`.
 
     Returns:
@@ -206,7 +215,7 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, 
     """
     def layer(x: jax.Array, inputs: Any) -> tuple[jax.Array, Cache]:
         block_parameters, window = inputs
-        seen = mask if window is None else mask & _in_window(window, distance)
+        seen = mask if window is None or isinstance(mask, Blocks) else mask & _in_window(window, distance)
         x, cache = _merge(Block, config, block_parameters)(x, turn, seen)
         return constrain(x, BATCH), cache
 
@@ -216,6 +225,11 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, 
     x = constrain(_embed(config, parameters, tokens.reshape(-1)), BATCH)
     x, cache = scan_layers(layer, x, (parameters["layers"], windows), remat)
     return _merge(Norm, config, parameters["final_norm"])(x).reshape(*tokens.shape, -1), cache
+
+
+def row_mask(config: DecoderConfig, segments: Array, branches: Array) -> jax.Array | Blocks:
+    """What `branch_mask` says, as the attention of the config takes it."""
+    return blocks(segments, branches) if config.attention == "splash" else branch_mask(segments, branches)
 
 
 def branch_mask(segments: Array, branches: Array) -> jax.Array:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -138,6 +138,23 @@ def parts(axes: Sequence[str]) -> int:
     """Into how many parts these mesh axes split something where this is traced: 1 without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in axes)
+
+
+def dividing(axes: tuple[str, ...], size: int) -> tuple[str, ...] | None:
+    """These mesh axes, where they cut something into equal parts; None, which leaves it whole, where they do not."""
+    return axes if size % parts(axes) == 0 else None
+
+
+def by_device(function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable[..., Any]:
+    """A function that no compiler can split, such as a kernel, done by each device with its own part of the arrays.
+
+    Args: inputs, outputs: a `PartitionSpec` for each argument, and for the result.
+    Returns: it; without a mesh the function itself.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return function
+    return jax.shard_map(function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
 
 
 def _shape(settings: MeshSettings, available: int) -> dict[str, int]:

@@ -129,6 +129,11 @@ class _Program:
             return 0.0
         if one.operation in ("dynamic-slice", "slice", "gather"):
             return 2 * one.bytes
+        if one.operation == "copy-start":  # its result holds the operand, too
+            return one.bytes
+        if one.operation == "slice-start":
+            part, whole = _size(one.shapes[1]), _size(one.shapes[0])
+            return part + max(0.0, one.bytes - whole)
         if one.operation == "dynamic-update-slice":
             return 2 * computation[one.operands[1]].bytes if one.operands[1] in computation else one.bytes
         inner = self._fused(one)
@@ -153,6 +158,10 @@ def _instruction(name: str, rest: str) -> Instruction:
     size = sum(_TYPES[t] * math.prod(sizes) for t, sizes, layout in found if not _NEAR.search(layout))
     return Instruction(name, operation, tuple(one[:2] for one in found), tuple(re.findall(r"%([\w.\-]+)", inside)),
                        rest, size)
+
+
+def _size(shape: tuple[str, tuple[int, ...]]) -> float:
+    return _TYPES[shape[0]] * math.prod(shape[1])
 
 
 def _flops(one: Instruction, computation: dict[str, Instruction]) -> float:
@@ -183,7 +192,7 @@ def _found(pattern: str, one: Instruction) -> re.Match[str]:
 
 def _sent(one: Instruction, kind: str) -> float:
     """Bytes that a device sends in a ring over n devices: (n - 1) / n of the whole, twice that for an all-reduce."""
-    result = max(_TYPES[t] * math.prod(sizes) for t, sizes in one.shapes)
+    result = max(map(_size, one.shapes))
     count = _group(one.text)
     if kind == "collective-permute":
         return result

@@ -118,6 +118,7 @@ def compile_program(program: Program, chip: Chip, layout: Layout, beside: float 
     except jax.errors.JaxRuntimeError:  # jaxlib cannot read back some of what libtpu compiles for v5p
         return Compiled(memory, total <= chip.memory, time.perf_counter() - began, tokens=program.tokens)
     work = hlo.read(text)
+    work.flops += program.kernels
     times = {"compute": work.flops / chip.flops, "memory": work.bytes / chip.bandwidth,
              "links": sum(work.collectives.values()) / chip.links}
     slowest = max(times, key=times.__getitem__)

@@ -14,9 +14,10 @@ from rl_reasoning.config import RL, Sampling
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.decoder import initialize, unstack_layers
 from rl_reasoning.parallel import Layout
-from rl_reasoning.parallel.rules import BATCH, RULES, TENSOR
+from rl_reasoning.parallel.rules import BATCH, TENSOR
 from rl_reasoning.sampling import decode
 from rl_reasoning.sampling.rules import make_rules
+from rl_reasoning.sampling.weights import shardings
 from rl_reasoning.training.batch import TrainBatch
 from rl_reasoning.training.state import TrainState, start
 from rl_reasoning.training.states import Memory
@@ -64,6 +65,8 @@ class Program:
       arguments: bytes on a device of each kind of argument.
       flops: 2 a weight and token forward, 6 with the backward pass: what a model needs, on all devices.
       stays: bytes on a device that lie there while the other program runs: training state, or the sampler's weights.
+      kernels: products' operations on a device that the compiled program's text does not show, as of rows and caches
+        that are full of one segment.
     """
 
     function: Any
@@ -72,6 +75,7 @@ class Program:
     arguments: dict[str, float]
     flops: float
     stays: float
+    kernels: float = 0.0
 
 
 def weights(config: DecoderConfig) -> int:
@@ -96,7 +100,16 @@ def update_program(sizes: Sizes, layout: Layout) -> Program:
     tokens, processed = answers * rl.max_tokens, batch.tokens.size
     held = _held(placed[0], placed[1])
     return Program(update, placed, tokens, held, 6.0 * weights(config) * processed,
-                   held["parameters"] + held["optimizer"])
+                   held["parameters"] + held["optimizer"], _splash_flops(sizes, batch.tokens.shape) / layout.mesh.size)
+
+
+def _splash_flops(sizes: Sizes, packed: tuple[int, ...]) -> float:
+    """Two products forward, seven in the two parts of the backward pass; two more each time a layer is made again."""
+    config, rows = sizes.config, packed[0] * packed[1]
+    if config.attention == "xla":
+        return 0.0
+    products = 9 + 2 * {"none": 0, "full": 2}.get(sizes.rl.remat, 1)
+    return products * 2.0 * config.layers * rows * config.heads * config.head_dim * packed[2]**2 / 2
 
 
 def first_policy(sizes: Sizes, layout: Layout) -> float:
@@ -120,15 +133,12 @@ def _batch(sizes: Sizes, shards: int) -> TrainBatch:
 
 
 def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
-    """One turn of the decode loop with every slot at work.
-
-    Weights are split over the tensor axis alone: whole otherwise, so that no token waits for them to be gathered.
+    """One turn of the decode loop with every slot at work, as the engine runs it.
 
     Args: slots: answers in work at once; 0 is all of a rollout.
     """
     config, rl = sizes.config, sizes.rl
     slots = -(-(slots or sizes.answers) // layout.shards) * layout.shards
-    whole = dataclasses.replace(layout, rules={**RULES, "width": ""})
     parameters = jax.eval_shape(lambda: unstack_layers(config, initialize(config, jax.random.key(0))))
     if config.precision.compute == "bfloat16":
         parameters = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), parameters)
@@ -141,12 +151,17 @@ def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
         axes = (BATCH, heads) if leaf.ndim == 4 else (BATCH,) if leaf.ndim else ()
         return NamedSharding(layout.mesh, PartitionSpec(*axes))
 
-    placed = _on(parameters, whole.parameters(parameters)), _on(state, jax.tree.map(sharding, state))
-    run = jax.jit(lambda parameters, slots: decode.decode(config, parameters, slots, rules, np.int32(rl.max_tokens),
-                                                             np.int32(0)),
-                  donate_argnums=1)
+    def loop(parameters: Any, slots: decode.Slots) -> decode.Slots:
+        with layout():
+            return decode.decode(config, parameters, slots, rules, np.int32(rl.max_tokens), np.int32(0))
+
+    placed = _on(parameters, shardings(layout, parameters)), _on(state, jax.tree.map(sharding, state))
+    run = jax.jit(loop, donate_argnums=1)
     held = {"parameters": _bytes(placed[0]), "cache": _bytes(placed[1])}
-    return Program(run, placed, slots, held, 2.0 * weights(config) * slots, held["parameters"])
+    places = state.caches[0].keys.shape[-1]
+    kernels = 4.0 * config.layers * slots * config.heads * config.head_dim * places / layout.mesh.size
+    return Program(run, placed, slots, held, 2.0 * weights(config) * slots, held["parameters"],
+                   kernels if config.decode_attention == "kernel" else 0.0)
 
 
 def _slots(sizes: Sizes, slots: int) -> decode.Slots:

@@ -48,9 +48,11 @@ def sizes(experiment: Experiment, model: str, prompt_tokens: int) -> Sizes:
     if config:
         return Sizes(setup.typed(experiment.model, config), experiment.rl, algorithm,
                      prompt_tokens or experiment.task.math.prompt_tokens)
-    lab = setup.build(dataclasses.replace(experiment, mesh=Mesh()))
+    # What has to be read needs no TPU.
+    here = dataclasses.replace(experiment.model, attention="xla", decode_attention="xla")
+    lab = setup.build(dataclasses.replace(experiment, model=here, mesh=Mesh()))
     lab.verifier.close()
-    return Sizes(lab.policy.config, experiment.rl, algorithm,
+    return Sizes(setup.typed(experiment.model, lab.policy.config), experiment.rl, algorithm,
                  prompt_tokens or longest_prompt(lab.policy.tokenizer, lab.train))
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_reasoning.arrays import Array
-from rl_reasoning.models.decoder import DecoderConfig, Parameters, branch_mask, hidden_states
+from rl_reasoning.models.decoder import DecoderConfig, Parameters, hidden_states, row_mask
 from rl_reasoning.models.likelihood import BUDGET
 from rl_reasoning.parallel import constrain, parts
 from rl_reasoning.parallel.rules import BATCH
@@ -64,7 +64,7 @@ def spots(batch: TrainBatch) -> Spots:
 
 def states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, wanted: Spots, memory: Memory) -> jax.Array:
     """[..., D]: the hidden states at some spots of one micro-batch."""
-    mask = branch_mask(batch.segments, batch.branches)
+    mask = row_mask(config, batch.segments, batch.branches)
     hidden, _ = hidden_states(config, decoder, batch.tokens, batch.positions, mask, remat=memory.remat)
     shards = parts(BATCH)
     if shards == 1:

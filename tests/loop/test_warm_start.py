@@ -39,6 +39,8 @@ def test_a_policy_learns_a_text_and_the_base_is_kept_under_its_digest(tmp_path, 
     assert losses[0] > 0.5
     assert losses[-1] < 0.15  # a period of 18 tokens is known after its first ones
     kept = warm_start.base_key(settings)
+    kernels = experiment(tmp_path, "--config.model.attention=splash", "--config.model.decode_attention=kernel")
+    assert warm_start.base_key(kernels) == kept
     text.write_text("1 + 2 = 3")
     assert warm_start.base_key(settings) != kept
 

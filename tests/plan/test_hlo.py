@@ -73,6 +73,23 @@ def test_several_turns_in_one_and_memory_within_the_chip():
     assert work.collectives == {"all-gather": 16 * 4 * 2 * 3 / 4, "all-reduce": 2 * 8 * 4 * 2 / 2}
 
 
+STARTED = """HloModule started
+
+ENTRY %main (x: bf16[64,8]) -> bf16[16,8] {
+  %x = bf16[64,8]{1,0} parameter(0)
+  %copied = (bf16[64,8]{1,0:S(1)}, bf16[64,8]{1,0}, u32[]{:S(2)}) copy-start(%x)
+  %there = bf16[64,8]{1,0:S(1)} copy-done(%copied)
+  %cut = ((bf16[64,8]{1,0}), bf16[16,8]{1,0:S(1)}, s32[]{:S(2)}) slice-start(%x), slice={[0:16], [0:8]}
+  ROOT %part = bf16[16,8]{1,0:S(1)} slice-done(%cut)
+}
+"""
+
+
+def test_what_is_brought_into_the_chip_ahead_of_time_is_read_once():
+    """All of x by the copy, a quarter of it by the slice; both are written to memory within the chip."""
+    assert hlo.read(STARTED).bytes == 64 * 8 * 2 + 16 * 8 * 2
+
+
 def test_collectives_of_a_program_on_eight_devices():
     mesh = Mesh(np.asarray(jax.devices()), ("d",))
     split = functools.partial(NamedSharding, mesh)

@@ -1,5 +1,6 @@
 """The decode loop compiled ahead of time for TPU slices: no TPU is needed, and none runs it here."""
 
+import dataclasses
 import math
 import re
 
@@ -61,11 +62,12 @@ def gathered(text):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("topology", "shape", "memory"), [
-    ("v5e:4x4", (4, 1, 4), 15.75), ("v6e:2x4", (2, 1, 4), 31.25)])
-def test_decoding_qwen_7b_fits_and_gathers_no_weights(topology, shape, memory):
+@pytest.mark.parametrize(("topology", "shape", "memory", "attention"), [
+    ("v5e:4x4", (4, 1, 4), 15.75, "xla"), ("v5e:4x4", (4, 1, 4), 15.75, "kernel"),
+    ("v6e:2x4", (2, 1, 4), 31.25, "xla")])
+def test_decoding_qwen_7b_fits_and_gathers_no_weights(topology, shape, memory, attention):
     pytest.importorskip("libtpu")
-    compiled = compiled_loop(topology, shape, rows=64)
+    compiled = compiled_loop(topology, shape, rows=64, config=dataclasses.replace(QWEN_7B, decode_attention=attention))
     used = compiled.memory_analysis()
     total = used.argument_size_in_bytes + used.temp_size_in_bytes
     assert total < memory * GIB
@@ -76,3 +78,8 @@ def test_decoding_qwen_7b_fits_and_gathers_no_weights(topology, shape, memory):
     assert not {shape for shape in found if shape[-2:] in whole or shape[-2:][::-1] in whole}
     rows = 64 // shape[0]
     assert max(map(math.prod, found)) <= rows * QWEN_7B.vocabulary
+    calls = re.findall(r'custom_call_target="tpu_custom_call"', compiled.as_text())
+    assert len(calls) == (QWEN_7B.layers if attention == "kernel" else 0)
+    if attention == "kernel":
+        whole_cache = rf"= \(?bf16\[{rows},1,(128,1280|1280,128)\]\S* .*copy(-start)?\("
+        assert not re.search(whole_cache, compiled.as_text()), "what is not seen is not read"
