@@ -19,6 +19,7 @@ from rl_reasoning.loop.setup import Lab
 from rl_reasoning.loop.state import Copy, Lent, LoopState
 from rl_reasoning.models import lora
 from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.parallel import Layout
 from rl_reasoning.parallel.exchange import put
 from rl_reasoning.reporting.console import say
 from rl_reasoning.sampling.engine import Engine, JaxEngine
@@ -48,9 +49,9 @@ class Lender:
         if not self.needed:
             return Lent()
         first = Copy(0, self._copied(train))
-        frozen = train.frozen
-        if frozen and self.lab.policy.sampler:
-            frozen = put(frozen, self._places(train)[1])
+        frozen, sampler = train.frozen, self.lab.policy.sampler
+        if frozen and sampler:
+            frozen = put(frozen, self._places(sampler, train)[1])
         return Lent((first,) * (1 + self.lab.experiment.rl.stale), frozen)
 
     def after(self, step: int, train: TrainState, lent: Lent) -> Lent:
@@ -60,15 +61,14 @@ class Lender:
         return dataclasses.replace(lent, copies=(Copy(step, self._copied(train)), *lent.copies[:-1]))
 
     def _copied(self, train: TrainState) -> Parameters:
-        trained = train.parameters["policy"]
-        if self.lab.policy.sampler is None:
+        trained, sampler = train.parameters["policy"], self.lab.policy.sampler
+        if sampler is None:
             return jax.tree.map(jnp.copy, trained)
-        return put(trained, self._places(train)[0])
+        return put(trained, self._places(sampler, train)[0])
 
-    def _places(self, train: TrainState) -> tuple[Parameters, Parameters]:
+    def _places(self, sampler: Layout, train: TrainState) -> tuple[Parameters, Parameters]:
         """Where the sampler has what is trained and what is not."""
-        policy = self.lab.policy
-        return lora.split(policy.config, shardings(policy.sampler, train.whole["policy"]))
+        return lora.split(self.lab.policy.config, shardings(sampler, train.whole["policy"]))
 
 
 class Ahead:
