@@ -8,11 +8,12 @@ import time
 
 from rl_reasoning.types import Outcome, Verdict
 
-LEAK = []
+LEAK, SERVED = [], []
 
 
 def score(problem, text):
     """A reward of 1 for a harmless text; a fault for the name of one."""
+    SERVED.append(text)
     FAULTS.get(text.split(" ")[0], lambda rest: None)(text.partition(" ")[2])
     return Verdict(Outcome.RIGHT, 1.0, text, f"by {os.getpid()}")
 
@@ -36,6 +37,13 @@ def die(rest):
 def die_once(path):
     if not os.path.exists(path):
         open(path, "w").close()
+        die("")
+
+
+def die_unless_new(rest):
+    """As of a worker whose memory earlier answers have filled."""
+    if len(SERVED) > 1:
+        time.sleep(0.2)
         die("")
 
 
@@ -68,7 +76,8 @@ def wrong_kind(rest):
 
 FAULTS = {
     "hang": hang, "hang_deaf": hang_deaf, "sleep": lambda rest: time.sleep(float(rest)), "die": die,
-    "die_once": die_once, "exit": lambda rest: sys.exit(0), "os_exit": lambda rest: os._exit(0), "garbage": garbage,
+    "die_once": die_once, "die_unless_new": die_unless_new, "exit": lambda rest: sys.exit(0),
+    "os_exit": lambda rest: os._exit(0), "garbage": garbage,
     "leak": leak, "memory": lambda rest: bytearray(10**11), "raise": wrong_kind,
     "regex": lambda rest: __import__("re").match("(a+)+$", "a" * 40 + "b"), "power": lambda rest: 9 ** 9 ** 9,
     "digits": lambda rest: int("9" * 10**6), "recursion": lambda rest: score(None, "recursion"),

@@ -124,6 +124,13 @@ def test_t35_memory_that_leaks_costs_a_worker_and_no_answer(pool):
     assert pool.counts()["verifier/replaced"] > before
 
 
+def test_t35_a_second_try_is_a_new_workers():
+    """Both workers have served, so that either would die of it; the other one is idle when the first has died."""
+    with make_pool() as pool:
+        outcomes(pool, ["sleep 0.1", "sleep 0.1"])
+        assert outcomes(pool, ["fine", "die_unless_new"]) == [Outcome.RIGHT, Outcome.RIGHT]
+
+
 def test_t35_children_of_a_killed_worker_are_killed_too(pool, tmp_path):
     assert outcomes(pool, [f"children {tmp_path / 'pid'}"]) == [Outcome.TIMEOUT]
     assert not gone_soon([int((tmp_path / "pid").read_text())])

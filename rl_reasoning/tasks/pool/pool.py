@@ -4,7 +4,6 @@ No threads and no signals: the caller's thread waits on sockets, so the pool wor
 and in every process of a multi-host run, each of which has a pool of its own.
 """
 
-import collections
 import contextlib
 import dataclasses
 import os
@@ -59,7 +58,7 @@ class VerifierPool:
     """Worker processes that score answers, each within a deadline.
 
     A worker that has not answered by the deadline is killed with all it started and replaced within milliseconds:
-    TIMEOUT. A worker that dies or talks nonsense is replaced and its answer given to another one, once, then CRASH.
+    TIMEOUT. A worker that dies or talks nonsense is replaced and its answer given to the new one, once, then CRASH.
     Both are unscorable; the other answers do not notice. Results are in order. Several threads may call; a batch has
     the workers to itself.
 
@@ -198,7 +197,6 @@ class _Batch:
 
     def __init__(self, pool: VerifierPool, items: Iterable[Item]):
         self._pool, self._source = pool, enumerate(items)
-        self._again: collections.deque[_Job] = collections.deque()
         self._done: dict[int, Verdict] = {}
         self._taken = self._given = 0
         self._more = True
@@ -228,11 +226,9 @@ class _Batch:
         for worker in list(self._pool.workers):
             if worker.job is None and (job := self._next_job()):
                 self._assign(worker, job)
-        return any(worker.job for worker in self._pool.workers) or bool(self._again) or bool(self._done)
+        return any(worker.job for worker in self._pool.workers) or bool(self._done)
 
     def _next_job(self) -> _Job | None:
-        if self._again:
-            return self._again.popleft()
         if not self._more or self._taken - self._given >= AHEAD * len(self._pool.workers):
             return None
         for index, item in self._source:
@@ -285,23 +281,27 @@ class _Batch:
             self._lost(worker, "spoke without being asked")
 
     def _lost(self, worker: _Worker, what: str) -> None:
-        """Replaces a worker that failed; its job is tried again, or given up when that was done before."""
+        """Replaces a worker that failed; its job is tried again, or given up when that was done before.
+
+        The new worker tries it: what ended one, such as memory that earlier answers kept, may be about to end others.
+        """
         job = worker.job
-        self._replace(worker)
+        fresh = self._replace(worker)
         if job is None:
             return
         job.tries += 1
         if job.tries < TRIES:
-            self._again.append(job)
+            self._assign(fresh, job)
         else:
             self._done[job.index] = Verdict(Outcome.CRASH, _UNSCORABLE, None,
                                             f"the verifier's process {what}, {TRIES} times")
 
-    def _replace(self, worker: _Worker) -> None:
+    def _replace(self, worker: _Worker) -> _Worker:
         worker.job = None
         self._selector.unregister(worker.connection)
         fresh = self._pool.replace(worker)
         self._selector.register(fresh.connection, selectors.EVENT_READ, fresh)
+        return fresh
 
 
 def _packed(task: Task, function: OwnVerifier | None) -> bytes:
