@@ -97,21 +97,22 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
     given = answers(case.config, ROWS[case.size], case.ragged)
     update, state, batch = prepared(case.config, given, Memory(options.remat))
     compiled, compile_seconds, _ = timed(lambda: update.lower(state, batch).compile())
-    frozen, moving = state.frozen, state._replace(frozen={})
-    moving, _ = jax.block_until_ready(compiled(moving, frozen, batch))  # warm
+    step = stepper(compiled, state, batch)
+    step()  # warm
     peers = [] if options.no_peers else [Peer.start(name, case, options.peers_folder) for name in PEERS]
     before = limit_seconds(case.config, given, batch)
     ours, walls, theirs = [], [], {peer: [] for peer in peers}
     for _ in range(options.pairs):
-        (moving, _), cpu, wall = timed(lambda now=moving: jax.block_until_ready(compiled(now, frozen, batch)))
+        cpu, wall = step()
         ours.append(cpu)
         walls.append(wall)
         for peer in peers:
             theirs[peer].append(peer.step())
-    tokens, step = given.lengths.sum() + given.prompt_lengths.sum(), statistics.median(ours)
+    tokens, seconds = given.lengths.sum() + given.prompt_lengths.sum(), statistics.median(ours)
     limit = min(before, limit_seconds(case.config, given, batch))  # a machine has slow moments, too
-    found = {"tokens_per_cpu_s": float(tokens / step), "step_cpu_s": step, "step_wall_s": statistics.median(walls),
-             "spread": (max(ours) - min(ours)) / step, "roof_share": limit / step,
+    found = {"tokens_per_cpu_s": float(tokens / seconds), "step_cpu_s": seconds,
+             "step_wall_s": statistics.median(walls), "spread": (max(ours) - min(ours)) / seconds,
+             "roof_share": limit / seconds,
              "padding": batch.padding, "seen": seen_share(batch),
              "temporaries_mb": compiled.memory_analysis().temp_size_in_bytes / 1e6, "compile_cpu_s": compile_seconds,
              "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
@@ -148,6 +149,18 @@ def answers(config: DecoderConfig, rows: int, ragged: bool, longest: int = ANSWE
                    extras={**per_token, "rewards": np.ones(rows, np.float32)})
 
 
+def stepper(compiled: jax.stages.Compiled, state: TrainState, batch: TrainBatch) -> Callable[[], tuple[float, float]]:
+    """What does one more update of the state each time, and gives its CPU and wall seconds."""
+    frozen, moving = state.frozen, state._replace(frozen={})
+
+    def step() -> tuple[float, float]:
+        nonlocal moving
+        (moving, _), cpu, wall = timed(lambda: jax.block_until_ready(compiled(moving, frozen, batch)))
+        return cpu, wall
+
+    return step
+
+
 def timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
     """What a function gives, its CPU seconds, all threads together, and its wall seconds."""
     cpu, wall = time.process_time(), time.perf_counter()
@@ -163,7 +176,7 @@ def limit_seconds(config: DecoderConfig, given: Answers, batch: TrainBatch) -> f
     answered, tokens = int(given.lengths.sum()), int(given.lengths.sum() + given.prompt_lengths.sum())
     seconds = sum(config.layers * pass_seconds(tokens, *shape, config.precision.compute) for shape in layer)
     seconds += pass_seconds(answered, config.width, config.vocabulary, config.precision.head)
-    return seconds + attention_seconds(config, batch, seen_share(batch))
+    return seconds + attention_seconds(config, batch)
 
 
 def seen_share(batch: TrainBatch) -> float:
@@ -171,7 +184,7 @@ def seen_share(batch: TrainBatch) -> float:
     return float(branch_mask(batch.segments[0], batch.branches[0]).mean())
 
 
-def attention_seconds(config: DecoderConfig, batch: TrainBatch, seen: float) -> float:
+def attention_seconds(config: DecoderConfig, batch: TrainBatch) -> float:
     """CPU seconds of attention's products, each timed alone, times the share of pairs of positions that are seen.
 
     Six a layer: scores and values forward, and what they pull at queries, keys, weights and values. That the backward
@@ -186,7 +199,7 @@ def attention_seconds(config: DecoderConfig, batch: TrainBatch, seen: float) -> 
     turned, few = jnp.ones((*shape, config.head_dim, length), dtype), jnp.ones((*shape, length, config.head_dim), dtype)
     kinds = ((jnp.matmul, states, turned), (jnp.matmul, scores, few),
              (lambda a, b: jnp.matmul(a.swapaxes(2, 3), b), states, scores))
-    return 2 * config.layers * rows / some * seen * sum(alone(*kind) for kind in kinds)
+    return 2 * config.layers * rows / some * seen_share(batch) * sum(alone(*kind) for kind in kinds)
 
 
 def pass_seconds(tokens: int, inputs: int, outputs: int, dtype: str) -> float:

@@ -81,7 +81,7 @@ def sampling(config: DecoderConfig) -> tuple[Any, ...]:
     def run(parameters, ids, lengths, waiting, uniforms, rules):
         weights = unstack_layers(config, parameters)
         slots = fill(prefill(config, weights, ids, lengths, waiting, rules), uniforms, rules)
-        return decode(config, weights, slots, rules, jnp.int32(LENGTH))
+        return decode(config, weights, slots, rules, jnp.int32(LENGTH), jnp.int32(0))
 
     rows, rules = jnp.arange(ROWS), make_rules(Sampling(max_tokens=LENGTH // 2), config.vocabulary, 1)
     uniforms = jnp.zeros((ROWS, LENGTH // 2))

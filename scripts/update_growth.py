@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 
 import jax
-from bench_trainer import answers, prepared, timed
+from bench_trainer import answers, prepared, stepper, timed
 
 from rl_reasoning.config import Mesh
 from rl_reasoning.models.architecture import DecoderConfig
@@ -81,12 +81,10 @@ def measured(setting: Setting) -> dict[str, float]:
     update, state, batch = prepared(setting.config, given, layout=layout)
     batch = layout.spread(batch, 1) if layout else batch
     compiled, compile_seconds, _ = timed(lambda: update.lower(state, batch).compile())
-    frozen, moving, seconds = state.frozen, state._replace(frozen={}), []
-    for _ in range(4):
-        (moving, _), cpu, _ = timed(lambda now=moving: jax.block_until_ready(compiled(now, frozen, batch)))
-        seconds.append(cpu)
-    return {"cpu_s": min(seconds[1:]), "temporaries_mb": compiled.memory_analysis().temp_size_in_bytes / 1e6,
-            "compile_cpu_s": compile_seconds}
+    step = stepper(compiled, state, batch)
+    step()  # warm
+    temporaries = compiled.memory_analysis().temp_size_in_bytes / 1e6
+    return {"cpu_s": min(step()[0] for _ in range(3)), "temporaries_mb": temporaries, "compile_cpu_s": compile_seconds}
 
 
 if __name__ == "__main__":

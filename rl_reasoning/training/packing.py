@@ -45,7 +45,7 @@ def rows_of(answers: Answers, room: int) -> list[list[Segment]]:
                          f"{answers.lengths[worst]} tokens do not fit in a row of {room}: raise rl.row_length or lower "
                          "the most tokens")
     longest_first = np.argsort(-answers.lengths, kind="stable")
-    groups = [Segment(prompt, [int(i) for i in longest_first[answers.groups[longest_first] == prompt]], 0)
+    groups = [_segment(answers, prompt, longest_first[answers.groups[longest_first] == prompt].tolist())
               for prompt in range(len(answers.prompt_lengths))]
     whole, cut = (_filled(answers, groups, room, cut=cut) for cut in (False, True))
     return whole if len(whole) <= len(cut) else cut
@@ -56,19 +56,15 @@ def _filled(answers: Answers, groups: list[Segment], room: int, *, cut: bool) ->
 
     A group for which there is none begins a row; or, to be cut, it first fills up the rows with the most room left.
     """
-    def length(group: Segment) -> int:
-        return int(answers.prompt_lengths[group.prompt] + answers.lengths[group.answers].sum())
-
     rows: list[list[Segment]] = []
     left: list[int] = []
-    for group in sorted(groups, key=lambda group: -length(group)):
+    for group in sorted(groups, key=lambda group: -group.length):
         rest = group
         while rest.answers:
-            total = length(rest)
-            place = next((r for r, free in enumerate(left) if free >= total), len(rows))
+            place = next((r for r, free in enumerate(left) if free >= rest.length), len(rows))
             if place == len(rows) and left and cut:
-                emptiest = int(np.argmax(left))
-                place = emptiest if left[emptiest] >= length(rest._replace(answers=rest.answers[-1:])) else place
+                emptiest, shortest = int(np.argmax(left)), _segment(answers, rest.prompt, rest.answers[-1:])
+                place = emptiest if left[emptiest] >= shortest.length else place
             if place == len(rows):
                 rows.append([])
                 left.append(room)
@@ -88,7 +84,11 @@ def _as_many_as_fit(answers: Answers, group: Segment, room: int) -> tuple[Segmen
         fits = used + length <= room
         (taken if fits else others).append(answer)
         used += length if fits else 0
-    return Segment(group.prompt, sorted(taken), used), group._replace(answers=others)
+    return _segment(answers, group.prompt, sorted(taken)), _segment(answers, group.prompt, others)
+
+
+def _segment(answers: Answers, prompt: int, members: list[int]) -> Segment:
+    return Segment(prompt, members, int(answers.prompt_lengths[prompt] + answers.lengths[members].sum()))
 
 
 def pack(answers: Answers, row_length: int, sequences: int, *, rows: int = 0, shards: int = 1) -> TrainBatch:

@@ -1,22 +1,18 @@
 """The benchmark of the update: its batches, its matrix products, and its last line."""
 
-import importlib
 import json
-import pathlib
 from argparse import Namespace
 
 import numpy as np
 import pytest
 
 from rl_reasoning.models.architecture import DecoderConfig
-
-SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
+from tests.scripts.loading import load
 
 
 @pytest.fixture(name="bench")
 def the_script(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return importlib.import_module("bench_trainer")
+    return load("bench_trainer", monkeypatch)
 
 
 def test_ragged_answers_are_mostly_short_and_all_allowed(bench):

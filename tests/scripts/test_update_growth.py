@@ -1,17 +1,13 @@
 """The tables of what an update costs."""
 
-import importlib
-import pathlib
-
 import pytest
 
-SCRIPTS = pathlib.Path(__file__).parents[2] / "scripts"
+from tests.scripts.loading import load
 
 
 @pytest.fixture(name="growth")
 def the_script(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return importlib.import_module("update_growth")
+    return load("update_growth", monkeypatch)
 
 
 def test_one_thing_at_a_time_is_doubled(growth):
