@@ -1,5 +1,6 @@
 """Settings for every test: the CPU, eight devices, and compiled programs kept between runs."""
 
+import importlib
 import os
 import pathlib
 
@@ -8,6 +9,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # jax reads these when it is first imported, and the programs that tests start inherit them.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+importlib.import_module("rl_reasoning")  # enough threads for eight devices, which XLA counts once
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
