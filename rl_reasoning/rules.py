@@ -36,11 +36,15 @@ def broken_rules(experiment: Experiment) -> Broken:
         yield "compare", experiment.compare, "names an algorithm twice; each may come once"
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", experiment.name):
         yield "name", experiment.name, "must be letters, digits, '.', '_' and '-', since it names a folder"
-    if [experiment.mesh.data, experiment.mesh.fsdp, experiment.mesh.tensor].count(0) > 1:
+    mesh = experiment.mesh
+    if [mesh.data, mesh.fsdp, mesh.tensor, mesh.context].count(0) > 1:
         yield "mesh", "two axes of 0", "at most one axis may be 0, which is as many devices as the others leave"
-    if experiment.mesh.sampler % experiment.mesh.sampler_tensor:
-        yield ("mesh.sampler_tensor", experiment.mesh.sampler_tensor,
-               f"must divide mesh.sampler = {experiment.mesh.sampler}, the devices that only sample")
+    if mesh.sampler % mesh.sampler_tensor:
+        yield ("mesh.sampler_tensor", mesh.sampler_tensor,
+               f"must divide mesh.sampler = {mesh.sampler}, the devices that only sample")
+    if mesh.context != 1 and experiment.model.attention == "splash":
+        yield ("mesh.context", mesh.context, "must be 1 with model.attention = splash, whose kernel reads whole rows; "
+               "give model.attention=xla")
     yield from _broken_distributed_rules(experiment)
     for key, text in (("algorithm", experiment.algorithm), ("workdir", experiment.workdir)):
         if not text.strip():

@@ -37,7 +37,7 @@ from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import Optimizer
 from rl_reasoning.models.architecture import DecoderConfig, Precision
 from rl_reasoning.models.decoder import branch_mask, initialize
-from rl_reasoning.parallel import Layout
+from rl_reasoning.parallel import ONE_PART, Layout
 from rl_reasoning.training.batch import Answers, TrainBatch
 from rl_reasoning.training.minibatches import minibatches
 from rl_reasoning.training.state import TrainState, start
@@ -132,7 +132,7 @@ def prepared(config: DecoderConfig, given: Answers, memory: Memory = Memory(),
     update = make_update(config, ALGORITHMS["grpo"].objective(tokens, reference=False), optimizer, temperature=1.0,
                          key=jax.random.key(0), memory=memory, layout=layout)
     state = start(config, initialize(config, jax.random.key(0)), optimizer, critic=None, layout=layout)
-    [batch] = minibatches(given, 1, 1, PROMPT + tokens, None, shards=layout.shards if layout else 1)
+    [batch] = minibatches(given, 1, 1, PROMPT + tokens, None, shards=layout.shards if layout else ONE_PART)
     return update, state, batch
 
 

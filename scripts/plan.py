@@ -61,7 +61,7 @@ def run(options: argparse.Namespace, experiment: Experiment) -> int:
     chip, devices = chip_of(options.topology), slices.devices(options.topology)
     sizes = slices.sizes(experiment, options.model, options.prompt_tokens)
     mesh, slots = experiment.mesh, options.slots or experiment.rl.slots
-    if (mesh.data, mesh.fsdp, mesh.tensor) == (1, 1, 1):
+    if (mesh.data, mesh.fsdp, mesh.context, mesh.tensor) == (1, 1, 1, 1):
         mesh = Mesh(fsdp=0, rules=mesh.rules)
     print(f"{options.topology}: {len(devices)} chips; {sizes.config.layers} layers of width {sizes.config.width}, "
           f"{sizes.rl.prompts} prompts of {sizes.prompt_tokens} tokens x {sizes.rl.samples} answers of "

@@ -50,7 +50,7 @@ def test_decode_and_update_are_planned_up_to_their_shapes(name, preset, billions
     weights = sum(leaf.size for leaf in jax.tree.leaves(state.parameters["policy"]))
     assert weights / 1e9 == pytest.approx(billions, rel=0.005)
     assert sizes.prompt_tokens + experiment.rl.max_tokens <= sizes.row_length <= sizes.config.context
-    assert sizes.rows(layout.shards) >= 1
+    assert sizes.rows(layout.shards.rows) >= 1
     after, metrics = jax.eval_shape(update.function, *update.shapes)
     assert jax.tree.map(lambda leaf: leaf.shape, after) == jax.tree.map(lambda leaf: leaf.shape, state)
     assert metrics["optimizer/gradient_norm"].shape == ()

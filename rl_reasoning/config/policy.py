@@ -52,11 +52,12 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-    """How many devices along each axis; 1 x 1 x 1 is the first device alone, 0 is as many as the other axes leave."""
+    """How many devices along each axis; 1 along all is the first device alone, 0 is as many as the other axes leave."""
 
     data: int = setting(1, low=0, doc="copies of the parameters, each with its own rows of a batch")
     fsdp: int = setting(1, low=0, doc="slices of parameters and optimizer state, each with its own rows too")
     tensor: int = setting(1, low=0, doc="slices of heads, MLP and vocabulary, all with the same rows")
+    context: int = setting(1, low=0, doc="slices of each packed row of the update, for rows too long for one device")
     sampler: int = setting(0, low=0, doc="devices, the last ones, that only sample, in copies of the parameters; the "
                            "axes above are then of the others. 0 samples and trains on the same ones in turn")
     sampler_tensor: int = setting(1, low=1, doc="slices of heads, MLP and vocabulary on them; must divide mesh.sampler")

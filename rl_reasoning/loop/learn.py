@@ -20,6 +20,7 @@ from rl_reasoning.losses.mismatch import importance_weights
 from rl_reasoning.losses.parts import Corrections
 from rl_reasoning.losses.surrogate import clamp_log_ratio
 from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.parallel import Shards
 from rl_reasoning.parallel.exchange import fetch
 from rl_reasoning.rollouts import Policy
 from rl_reasoning.training.batch import Answers, TrainBatch, no_extras, unpacked
@@ -41,7 +42,7 @@ class Learner:
 
     Attributes:
       length: tokens of a packed row.
-      shards: into how many parts a batch's rows are split over devices.
+      shards: into how many parts devices split a batch.
       score: scores a packed batch under any parameters.
       estimate: the algorithm's advantages, compiled.
       correct: the algorithm's mismatch correction, compiled.
@@ -50,7 +51,7 @@ class Learner:
     algorithm: Algorithm
     rl: RL
     length: int
-    shards: int
+    shards: Shards
     score: Score
     estimate: Callable[[AdvantageInputs], Advantages]
     correct: Callable[..., Corrections]
@@ -170,7 +171,7 @@ class Learner:
             "scale": scale, "returns": returns})
 
 
-def make_learner(algorithm: Algorithm, rl: RL, length: int, shards: int, score: Score) -> Learner:
+def make_learner(algorithm: Algorithm, rl: RL, length: int, shards: Shards, score: Score) -> Learner:
     """Compiles nothing yet: functions are compiled at their first call."""
     return Learner(algorithm, rl, length, shards, score, jax.jit(algorithm.advantage),
                    jax.jit(algorithm.mismatch.corrections))

@@ -21,7 +21,7 @@ from rl_reasoning.loop.shares import SharedVerifier
 from rl_reasoning.models import decoder
 from rl_reasoning.models.architecture import DecoderConfig, LoRA, Precision
 from rl_reasoning.models.decoder import Parameters
-from rl_reasoning.parallel import Layout, make_layouts
+from rl_reasoning.parallel import ONE_PART, Layout, Shards, make_layouts
 from rl_reasoning.parallel.hosts import ALONE, Alone, Hosts
 from rl_reasoning.reporting.console import say
 from rl_reasoning.rollouts import Policy, longest_prompt
@@ -76,9 +76,9 @@ class Lab:
         return self.policy.layout
 
     @property
-    def shards(self) -> int:
-        """Into how many parts the rows of a batch are split over devices."""
-        return self.layout.shards if self.layout else 1
+    def shards(self) -> Shards:
+        """Into how many parts devices split a batch."""
+        return self.layout.shards if self.layout else ONE_PART
 
 
 def build(experiment: Experiment, hosts: Hosts | Alone = ALONE) -> Lab:

@@ -24,6 +24,7 @@ from rl_reasoning.loop.stops import Stopped, Stops
 from rl_reasoning.losses.objective import Objective
 from rl_reasoning.models import lora
 from rl_reasoning.models.decoder import Parameters, initialize
+from rl_reasoning.parallel import Shards
 from rl_reasoning.parallel.exchange import from_first
 from rl_reasoning.reporting.claims import claim
 from rl_reasoning.reporting.console import Progress, say
@@ -208,7 +209,7 @@ def _text_batches(lab: Lab, settings: WarmStart) -> tuple[Batches, int]:
 
 
 def _pack(prompts: list[list[int]], answers: list[list[int]], prompt_width: int, longest: int,
-          shards: int) -> TrainBatch:
+          shards: Shards) -> TrainBatch:
     count = len(prompts)
     ones = np.ones((count, longest), np.float32)
     batch = Answers(

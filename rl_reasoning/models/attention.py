@@ -15,9 +15,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec
 
-from rl_reasoning.parallel import parts
-from rl_reasoning.parallel.rules import BATCH
+from rl_reasoning.parallel import by_device, dividing, parts
+from rl_reasoning.parallel.rules import CONTEXT, ROWS, TENSOR
 
 MIXED = "mixed values"  # what `models.remat` knows the results by
 QUERIES = 512  # of a row, whose scores exist at once
@@ -42,7 +43,14 @@ def attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.
         scores = _scores(keys, queries, mask)
         mixed = _product(_flat(jax.nn.softmax(scores, axis=-1).astype(values.dtype)), values)
         return mixed.astype(values.dtype).reshape(*scores.shape[:-1], -1).swapaxes(1, 2)
-    return _looking_back(queries, keys, values, mask)
+    if parts((CONTEXT,)) == 1:
+        return _looking_back(queries, keys, values, mask)
+    # Each device has its part of the queries and needs all keys; how much they see of them is in the mask alone.
+    rows, along, heads = (dividing(axes, size) for axes, size in (
+        (ROWS, len(queries)), ((CONTEXT,), queries.shape[1]), ((TENSOR,), keys.shape[1])))
+    by_position, by_head = PartitionSpec(rows, along, heads), PartitionSpec(rows, heads)
+    return by_device(_looking_back, (by_position, by_head, by_head, PartitionSpec(rows, along)), by_position)(
+        queries, keys, values, mask)
 
 
 @jax.custom_vjp
@@ -53,7 +61,7 @@ def _looking_back(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: 
 def _forward(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array) -> tuple[jax.Array, Any]:
     def rows(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array) -> Any:
         found = []
-        for start, stop, seen in _spans(queries.shape[1]):
+        for start, stop, seen in _spans(queries.shape[1], keys.shape[-1]):
             part = queries[:, start:stop], mask[:, start:stop, :seen]
             found.append(_blocks(functools.partial(_mix, keys[..., :seen], values[:, :, :seen]), part))
         return jax.tree.map(lambda *spans: jnp.concatenate(spans, axis=1), *found)
@@ -65,7 +73,7 @@ def _forward(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.A
 def _backward(kept: Any, upstream: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, None]:
     def rows(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, *others: jax.Array) -> Any:
         to_queries, to_keys, to_values = [], jnp.zeros(keys.shape), jnp.zeros(keys.shape)
-        for start, stop, seen in _spans(queries.shape[1]):
+        for start, stop, seen in _spans(queries.shape[1], keys.shape[-1]):
             part = queries[:, start:stop], mask[:, start:stop, :seen], *(x[:, start:stop] for x in others)
             moved, *pulls = _blocks(functools.partial(_pull, keys[..., :seen], values[:, :, :seen]), part, sums=2)
             to_queries.append(moved)
@@ -128,9 +136,12 @@ def _flat(x: jax.Array) -> jax.Array:
     return x.reshape(*x.shape[:2], -1, x.shape[-1])
 
 
-def _spans(length: int) -> Iterator[tuple[int, int, int]]:
-    """(first query, last, how many keys they see), each of at most `QUERIES` or of a multiple."""
-    count = max(1, min(SPANS, length // SHORTEST))
+def _spans(length: int, keys: int) -> Iterator[tuple[int, int, int]]:
+    """(first query, last, how many keys they see), each of at most `QUERIES` or of a multiple.
+
+    All keys, where the queries are only a part of the row.
+    """
+    count = max(1, min(SPANS, length // SHORTEST)) if length == keys else 1
     size = -(-length // count)
     size = size if size <= QUERIES else -(-size // QUERIES) * QUERIES
     for start in range(0, length, size):
@@ -138,7 +149,7 @@ def _spans(length: int) -> Iterator[tuple[int, int, int]]:
         whole = start + (stop - start) // QUERIES * QUERIES
         for first, last in ((start, whole), (whole, stop)):
             if first < last:
-                yield first, last, stop
+                yield first, last, stop if length == keys else keys
 
 
 def _blocks(function: Callable[..., Any], part: tuple[jax.Array, ...], sums: int = 0) -> Any:
@@ -160,11 +171,11 @@ def _blocks(function: Callable[..., Any], part: tuple[jax.Array, ...], sums: int
 
 def _some_rows(function: Callable[..., Any], *arrays: jax.Array) -> Any:
     """A function of arrays [B, ...], for as many rows at a time as `SCORES` allow; for all where devices share them."""
-    rows, length, *heads = arrays[0].shape[:-1]
-    longest = max(stop - start for start, stop, _ in _spans(length))
-    room = max(1, SCORES // (heads[0] * heads[1] * min(longest, QUERIES) * length))
+    (rows, length, *heads), keys = arrays[0].shape[:-1], arrays[1].shape[-1]
+    longest = max(stop - start for start, stop, _ in _spans(length, keys))
+    room = max(1, SCORES // (heads[0] * heads[1] * min(longest, QUERIES) * keys))
     size = max(n for n in range(1, rows + 1) if rows % n == 0 and n <= room)
-    if size == rows or parts(BATCH) > 1:
+    if size == rows or parts(ROWS) > 1:
         return function(*arrays)
     found = jax.lax.map(lambda some: function(*some), tuple(x.reshape(-1, size, *x.shape[1:]) for x in arrays))
     return tuple(x.reshape(-1, *x.shape[2:]) for x in found)

@@ -28,7 +28,7 @@ from rl_reasoning.models.quantized import quantize
 from rl_reasoning.models.remat import scan_layers
 from rl_reasoning.models.rotary import Rotation, rotate, rotation
 from rl_reasoning.models.splash import Blocks, blocks, splash_attention
-from rl_reasoning.parallel import constrain
+from rl_reasoning.parallel import constrain, fold, unfold
 from rl_reasoning.parallel.rules import BATCH
 
 Parameters = dict[str, Any]
@@ -99,19 +99,26 @@ class Attention(nnx.Module):
             self.query_norm = Norm(c, c.head_dim, rngs=rngs)
             self.key_norm = Norm(c, c.head_dim, rngs=rngs)
 
-    def project(self, x: jax.Array, turn: Rotation) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def project(self, x: jax.Array, turn: Rotation, *,
+                causal: bool = False) -> tuple[jax.Array, jax.Array, jax.Array]:
         """x [B * L, D] -> queries [B, L, K, H/K, h], keys [B, K, h, L], values [B, K, L, h]."""
         c, (rows, length) = self.config, turn.sin.shape[:2]
-        queries = self.query(x).reshape(rows, length, c.heads, c.head_dim)
-        keys = self.key(x).reshape(rows, length, c.kv_heads, c.head_dim)
+
+        def heads(x: jax.Array) -> jax.Array:
+            x = x.reshape(rows * length, -1, c.head_dim)
+            return unfold(x, rows, length) if causal else x.reshape(rows, length, *x.shape[1:])
+
+        queries, keys, values = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
         if c.qk_norm:
             queries, keys = self.query_norm(queries), self.key_norm(keys)
-        values = self.value(x).reshape(rows, length, c.kv_heads, c.head_dim)
         queries = rotate(queries, turn).reshape(rows, length, c.kv_heads, c.heads // c.kv_heads, c.head_dim)
         return queries, rotate(keys, turn).transpose(0, 2, 3, 1), values.transpose(0, 2, 1, 3)
 
     def attend(self, queries: jax.Array, cache: Cache, mask: jax.Array | Blocks, *, causal: bool = False) -> jax.Array:
-        """Softmax attention in float32. mask [B, L, S] is True where a key may be seen. Returns [B * L, D]."""
+        """Softmax attention in float32. mask [B, L, S] is True where a key may be seen. Returns [B * L, D].
+
+        causal: the keys are those of the queries' own positions, in packed rows and not in a cache.
+        """
         c = self.config
         if isinstance(mask, Blocks):
             mixed = splash_attention(queries, cache.keys, cache.values, mask, interpret=c.interpret)
@@ -119,7 +126,8 @@ class Attention(nnx.Module):
             mixed = decode_attention(queries, cache.keys, cache.values, mask, interpret=c.interpret)
         else:
             mixed = attention(queries, cache.keys, cache.values, mask, causal=causal)
-        return self.output(mixed.reshape(-1, c.heads * c.head_dim))
+        mixed = mixed.reshape(*mixed.shape[:2], c.heads * c.head_dim)
+        return self.output(fold(mixed) if causal else mixed.reshape(-1, mixed.shape[-1]))
 
 
 class GatedMLP(nnx.Module):
@@ -153,7 +161,7 @@ class Block(nnx.Module):
 
     def __call__(self, x: jax.Array, turn: Rotation, mask: jax.Array | Blocks) -> tuple[jax.Array, Cache]:
         """x [B * L, D], mask [B, L, L] of no later keys -> x and the layer's keys and values."""
-        queries, keys, values = self.attention.project(self._attention_input(x), turn)
+        queries, keys, values = self.attention.project(self._attention_input(x), turn, causal=True)
         return self._finish(x, queries, Cache(keys, values), mask, causal=True)
 
     def extend(self, x: jax.Array, turn: Rotation, mask: jax.Array, cache: Cache,
@@ -222,9 +230,9 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, 
     turn = rotation(config, positions)
     distance = positions[:, :, None] - positions[:, None, :]
     windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None
-    x = constrain(_embed(config, parameters, tokens.reshape(-1)), BATCH)
+    x = constrain(_embed(config, parameters, fold(tokens)), BATCH)
     x, cache = scan_layers(layer, x, (parameters["layers"], windows), remat)
-    return _merge(Norm, config, parameters["final_norm"])(x).reshape(*tokens.shape, -1), cache
+    return unfold(_merge(Norm, config, parameters["final_norm"])(x), *tokens.shape), cache
 
 
 def row_mask(config: DecoderConfig, segments: Array, branches: Array) -> jax.Array | Blocks:

@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec
 from rl_reasoning.arrays import Array
 from rl_reasoning.models.attention import MIXED
 from rl_reasoning.parallel import by_device, dividing
-from rl_reasoning.parallel.rules import BATCH, TENSOR
+from rl_reasoning.parallel.rules import ROWS, TENSOR
 
 LANES = 128  # a block's length is a multiple
 BLOCK = 512  # queries, and keys, that are multiplied at a time
@@ -124,7 +124,7 @@ def splash_attention(queries: jax.Array, keys: jax.Array, values: jax.Array, see
     Returns:
       [B, L, K, G, h] in the type of the queries.
     """
-    rows, heads = dividing(BATCH, len(queries)), dividing((TENSOR,), keys.shape[1])
+    rows, heads = dividing(ROWS, len(queries)), dividing((TENSOR,), keys.shape[1])
     by_position, by_head = PartitionSpec(rows, None, heads), PartitionSpec(rows, heads)
     function = by_device(jax.vmap(functools.partial(_row, interpret=interpret)),
                          (by_position, by_head, by_head, PartitionSpec(rows)), by_position)

@@ -1,6 +1,19 @@
 """Where arrays lie when there are several devices: the mesh, and the table from what an axis means to the mesh."""
 
-from rl_reasoning.parallel.layout import Layout, by_device, constrain, dividing, make_layout, make_layouts, parts
+from rl_reasoning.parallel.layout import (
+    ONE_PART,
+    Layout,
+    Shards,
+    by_device,
+    constrain,
+    dividing,
+    fold,
+    make_layout,
+    make_layouts,
+    parts,
+    unfold,
+)
 from rl_reasoning.parallel.rules import RULES
 
-__all__ = ["RULES", "Layout", "by_device", "constrain", "dividing", "make_layout", "make_layouts", "parts"]
+__all__ = ["ONE_PART", "RULES", "Layout", "Shards", "by_device", "constrain", "dividing", "fold", "make_layout",
+           "make_layouts", "parts", "unfold"]

@@ -4,17 +4,33 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.experimental import mesh_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from rl_reasoning.arrays import Array
 from rl_reasoning.config import Mesh as MeshSettings
 from rl_reasoning.parallel.exchange import put
-from rl_reasoning.parallel.rules import AXES, BATCH, RULES, axes_of, spec
+from rl_reasoning.parallel.rules import AXES, BATCH, CONTEXT, ROWS, RULES, axes_of, spec
 
 WHOLE = "whole"  # how a person writes that an axis is not split
+
+
+class Shards(NamedTuple):
+    """Into how many parts devices split a batch: its rows, and the length of each row."""
+
+    rows: int = 1
+    context: int = 1
+
+    @property
+    def answers(self) -> int:
+        """Parts of the answers: those to a part of the rows are shared out among the devices that have it."""
+        return self.rows * self.context
+
+
+ONE_PART = Shards()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +46,9 @@ class Layout:
     rules: Mapping[str, str] = dataclasses.field(default_factory=lambda: RULES)
 
     @property
-    def shards(self) -> int:
-        """Into how many parts the rows of a batch are split."""
-        return math.prod(self.mesh.shape[axis] for axis in BATCH)
+    def shards(self) -> Shards:
+        """Into how many parts a batch is split."""
+        return Shards(math.prod(self.mesh.shape[axis] for axis in ROWS), self.mesh.shape[CONTEXT])
 
     @property
     def whole(self) -> NamedSharding:
@@ -60,19 +76,21 @@ class Layout:
     def _parameter(self, path: Sequence[str], rank: int) -> NamedSharding:
         return NamedSharding(self.mesh, spec(axes_of(path, rank), self.rules, ".".join(path)))
 
-    def rows(self, axis: int = 0) -> NamedSharding:
-        """The rows of a batch, on this axis of its arrays, split over the devices."""
+    def answers(self, axis: int = 0) -> NamedSharding:
+        """The answers of a batch, on this axis of its arrays, split over the devices."""
         return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, BATCH))
+
+    def rows(self, axis: int = 0) -> NamedSharding:
+        """The packed rows of a batch, on this axis and the next of its arrays, split over the devices."""
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, ROWS, CONTEXT))
 
     def place(self, parameters: Any) -> Any:
         """Parameters, or what mirrors them, on the mesh."""
         return put(parameters, self.parameters(parameters))
 
-    def spread(self, batch: Any, axis: int = 0) -> Any:
-        """A batch of arrays whose rows are on this axis. With one process `jit` does that by itself, and sooner."""
-        if self.whole.is_fully_addressable:
-            return batch
-        return put(batch, jax.tree.map(lambda _: self.rows(axis), batch))
+    def spread(self, batch: Any, shardings: Any) -> Any:
+        """A batch where its shardings say. With one process `jit` does that by itself, and sooner."""
+        return batch if self.whole.is_fully_addressable else put(batch, shardings)
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -123,11 +141,11 @@ def make_layouts(settings: MeshSettings, sizes: Mapping[str, int]) -> tuple[Layo
         raise ValueError(f"mesh.sampler={own}: {len(devices)} device(s) are there and one at least must train: give "
                          f"at most {len(devices) - 1}; to try it on a CPU, set JAX_NUM_CPU_DEVICES={own + 1} in the "
                          "environment")
-    alone = dataclasses.replace(settings, data=0, fsdp=1, tensor=settings.sampler_tensor)
+    alone = dataclasses.replace(settings, data=0, fsdp=1, context=1, tensor=settings.sampler_tensor)
     return make_layout(settings, sizes, devices[:-own]), make_layout(alone, sizes, devices[-own:], even_alone=True)
 
 
-def constrain(x: jax.Array, *axes: Any) -> jax.Array:
+def constrain(x: Any, *axes: Any) -> jax.Array:
     """Says, inside a traced function, along which mesh axes an array is split; nothing happens without a mesh."""
     if jax.sharding.get_abstract_mesh().empty:
         return x
@@ -143,6 +161,27 @@ def parts(axes: Sequence[str]) -> int:
 def dividing(axes: tuple[str, ...], size: int) -> tuple[str, ...] | None:
     """These mesh axes, where they cut something into equal parts; None, which leaves it whole, where they do not."""
     return axes if size % parts(axes) == 0 else None
+
+
+def fold(x: Array) -> Any:
+    """[B, L, ...] of packed rows -> [B L, ...], in the order in which devices have them (`rules.BATCH`)."""
+    rows, context = _cut(*x.shape[:2])
+    cut = x.reshape(rows, x.shape[0] // rows, context, x.shape[1] // context, *x.shape[2:])
+    return (cut.swapaxes(1, 2) if context > 1 else cut).reshape(-1, *x.shape[2:])
+
+
+def unfold(x: jax.Array, rows: int, length: int) -> jax.Array:
+    """What `fold` folded, of so many rows: [B L, ...] -> [B, L, ...]."""
+    parts, context = _cut(rows, length)
+    if context > 1:
+        x = x.reshape(parts, context, rows // parts, length // context, *x.shape[1:]).swapaxes(1, 2)
+    return x.reshape(rows, length, *x.shape[1 if context == 1 else 4:])
+
+
+def _cut(rows: int, length: int) -> Shards:
+    """How rows are cut where this is traced; not at all where something does not divide."""
+    found = Shards(parts(ROWS), parts((CONTEXT,)))
+    return found if rows % found.rows == 0 and length % found.context == 0 else Shards()
 
 
 def by_device(function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable[..., Any]:

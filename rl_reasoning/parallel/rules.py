@@ -1,7 +1,8 @@
 """Sharding as data: what the axes of a decoder's arrays mean, and which mesh axes split each meaning.
 
-The mesh has three axes. `data`: whole copies of the parameters, each with its own rows of a batch. `fsdp`: rows too,
+The mesh has four axes. `data`: whole copies of the parameters, each with its own rows of a batch. `fsdp`: rows too,
 and a slice of every parameter and of the optimizer's state, gathered when it is used (ZeRO, arXiv 1910.02054).
+`context`: each row is cut along its length, and attention gathers keys and values (as in Llama 3, arXiv 2407.21783).
 `tensor`: heads, the MLP and the vocabulary are split (Megatron, arXiv 1909.08053).
 """
 
@@ -9,9 +10,10 @@ from collections.abc import Mapping, Sequence
 
 from jax.sharding import PartitionSpec
 
-FSDP, TENSOR = "fsdp", "tensor"
-AXES = ("data", FSDP, TENSOR)
-BATCH = ("data", FSDP)  # what splits the rows of a batch
+FSDP, CONTEXT, TENSOR = "fsdp", "context", "tensor"
+AXES = ("data", FSDP, CONTEXT, TENSOR)
+ROWS = ("data", FSDP)  # what splits the packed rows of a batch
+BATCH = (*ROWS, CONTEXT)  # what splits all else in it, of which each part is on its own: answers, tokens, slots
 
 # Meaning of a parameter's axis -> mesh axis; "" stays whole.
 RULES: Mapping[str, str] = {

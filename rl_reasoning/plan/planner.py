@@ -85,7 +85,8 @@ def plan(sizes: Sizes, mesh: Mesh, chip: Chip, devices: Sequence[Any], slots: in
     assert layout
     if layout.mesh.size != len(devices):
         raise ValueError(f"the mesh has {layout.mesh.size} devices and the slice {len(devices)}: give "
-                         f"mesh.data, mesh.fsdp and mesh.tensor whose product is {len(devices)}, or one of them 0")
+                         "mesh.data, mesh.fsdp, mesh.context and mesh.tensor whose product is "
+                         f"{len(devices)}, or one of them 0")
     decode, update = decode_program(sizes, layout, slots), update_program(sizes, layout)
     first, rl = first_policy(sizes, layout), sizes.rl
     return Plan(dict(layout.mesh.shape), compile_program(decode, chip, layout, update.stays + first),

@@ -13,12 +13,12 @@ from rl_reasoning.algorithms import Algorithm
 from rl_reasoning.config import RL, Sampling
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.decoder import initialize, unstack_layers
-from rl_reasoning.parallel import Layout
+from rl_reasoning.parallel import Layout, Shards
 from rl_reasoning.parallel.rules import BATCH, TENSOR
 from rl_reasoning.sampling import decode
 from rl_reasoning.sampling.rules import make_rules
 from rl_reasoning.sampling.weights import shardings
-from rl_reasoning.training.batch import TrainBatch
+from rl_reasoning.training.batch import TrainBatch, shardings_of_batch
 from rl_reasoning.training.state import TrainState, start
 from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_update
@@ -95,7 +95,7 @@ def update_program(sizes: Sizes, layout: Layout) -> Program:
                          memory=Memory(rl.remat, rl.logits), layout=layout)
     state = jax.eval_shape(lambda: start(config, initialize(config, jax.random.key(0)), optimizer, critic=critic))
     batch = _batch(sizes, layout.shards)
-    placed = _on(state, layout.parameters(state)), _on(batch, jax.tree.map(lambda _: layout.rows(1), batch))
+    placed = _on(state, layout.parameters(state)), _on(batch, shardings_of_batch(layout))
     answers = sizes.answers // rl.minibatches
     tokens, processed = answers * rl.max_tokens, batch.tokens.size
     held = _held(placed[0], placed[1])
@@ -118,14 +118,14 @@ def first_policy(sizes: Sizes, layout: Layout) -> float:
     return _bytes(_on(shapes, layout.parameters(shapes)))
 
 
-def _batch(sizes: Sizes, shards: int) -> TrainBatch:
+def _batch(sizes: Sizes, shards: Shards) -> TrainBatch:
     rl = sizes.rl
-    parts, rows = rl.microbatches, sizes.rows(shards) * shards
-    count = -(-sizes.answers // (rl.minibatches * parts * shards)) * shards
-    packed = (parts, rows, sizes.row_length)
+    parts, rows = rl.microbatches, sizes.rows(shards.rows) * shards.rows
+    count = -(-sizes.answers // (rl.minibatches * parts * shards.answers)) * shards.answers
+    packed = (parts, rows, sizes.row_length + -sizes.row_length % shards.context)
     shapes: dict[str, tuple[int, ...]] = dict.fromkeys(("tokens", "positions", "segments", "branches"), packed)
     shapes |= dict.fromkeys(("rows", "lengths", "groups", "places", "rewards"), (parts, count))
-    shapes["listed"] = parts, shards, count // shards * rl.max_tokens
+    shapes["listed"] = parts, shards.answers, count // shards.answers * rl.max_tokens
     types = dict.fromkeys((*set(shapes) - {"rewards"}, "sources", "ids"), jnp.int32)
     arrays: dict[str, Any] = {name: jax.ShapeDtypeStruct(shapes.get(name, (parts, count, rl.max_tokens)),
                                                     types.get(name, jnp.float32)) for name in TrainBatch._fields}
@@ -138,7 +138,7 @@ def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
     Args: slots: answers in work at once; 0 is all of a rollout.
     """
     config, rl = sizes.config, sizes.rl
-    slots = -(-(slots or sizes.answers) // layout.shards) * layout.shards
+    slots = -(-(slots or sizes.answers) // layout.shards.answers) * layout.shards.answers
     parameters = jax.eval_shape(lambda: unstack_layers(config, initialize(config, jax.random.key(0))))
     if config.precision.compute == "bfloat16":
         parameters = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.bfloat16), parameters)

@@ -188,7 +188,7 @@ class JaxEngine:
         samples = first + np.arange(total) - np.repeat(np.cumsum(counts) - counts, counts)
         known = np.arange(len(counts)) if numbers is None else np.asarray(numbers)
         slots = self.buckets.fit("slots", min(total, settings.slots or total, max(self.buckets.slots, default=total)))
-        slots += -slots % (self.layout.shards if self.layout else 1)  # Every device has as many.
+        slots += -slots % (self.layout.shards.answers if self.layout else 1)  # Every device has as many.
         rooms = (self.buckets.fit("prompt_tokens", prompts.ids.shape[1]),
                  self.buckets.fit("answer_tokens", settings.max_tokens))
         self._check_memory(slots, *rooms)
@@ -197,12 +197,12 @@ class JaxEngine:
             make_rules(settings, self.config.vocabulary, self.eos_id, self.tokenizer),
             make_stops(settings, self.tokenizer), self.eos_id,
             settings.max_tokens, slots, functools.partial(self.buckets.fit, "prompts"), *rooms,
-            self._narrower(slots, rooms[1]), self.layout.shards if self.layout else 1,
+            self._narrower(slots, rooms[1]), self.layout.shards.answers if self.layout else 1,
             cancel or (lambda: False), exchange or (EXCHANGE if cancel or settings.stop else ENDLESS))
 
     def _narrower(self, slots: int, tokens: int) -> tuple[int, ...]:
         """The declared sizes below so many slots, or its quarter, that one's and so on, where they save enough."""
-        devices, sizes = self.layout.shards if self.layout else 1, [slots]
+        devices, sizes = self.layout.shards.answers if self.layout else 1, [slots]
         if self.buckets.slots:
             return tuple(sorted((n for n in self.buckets.slots if n < slots and n % devices == 0), reverse=True))
         while sizes[-1] // 4 >= LEAST * devices and sizes[-1] * 3 // 4 * tokens >= WORTH * devices:
@@ -235,5 +235,5 @@ def _memory_there(layout: Layout | None) -> int:
     """Bytes of the devices that share the slots, or of the machine where that is the device."""
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
     if limit:
-        return int(limit) * (layout.shards if layout else 1)
+        return int(limit) * (layout.shards.answers if layout else 1)
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

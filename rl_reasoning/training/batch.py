@@ -1,9 +1,11 @@
 """What an update knows of its answers, before they are packed and after."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from rl_reasoning.parallel import Layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,7 @@ class TrainBatch(NamedTuple):
     ids: [N, T] int32, lengths: [N] int32 (0 for padding). groups: [N] int32.
     places: [N] int32, where an answer stood in what was packed (`unpacked`).
     listed: [S, K] int32, which of the N / S * T tokens of each of S shards are an answer's, in their order; then 0.
+      S is `parallel.Shards.answers`.
     old_logprobs: [N, T]; advantages: [N, T]; rewards: [N].
     weights: [N, T], how much a token counts in numerators and denominators, 0 for those that must not.
     scale: [N, T], multiplies the policy loss of a token alone: a correction of the sampler, else 1.
@@ -86,7 +89,14 @@ class TrainBatch(NamedTuple):
         return float(np.mean(self.segments == 0))
 
 
+PACKED = ("tokens", "positions", "segments", "branches")
 _FLOATS = ("old_logprobs", "advantages", "weights", "scale", "ref_logprobs", "values", "returns")
+
+
+def shardings_of_batch(layout: Layout) -> TrainBatch:
+    """A `TrainBatch` of what splits each of its arrays, with micro-batches, over devices."""
+    found: Any = {name: layout.rows(1) if name in PACKED else layout.answers(1) for name in TrainBatch._fields}
+    return TrainBatch(**found)
 
 
 def no_extras(answers: int, tokens: int) -> dict[str, np.ndarray]:

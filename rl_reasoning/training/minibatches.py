@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from rl_reasoning.parallel import ONE_PART, Shards
 from rl_reasoning.training.batch import Answers, TrainBatch
 from rl_reasoning.training.packing import numbered, pack_alike, stack
 
@@ -25,7 +26,7 @@ def apart(answers: Answers, chosen: np.ndarray) -> TrainBatch:
 
 
 def minibatches(answers: Answers, count: int, microbatches: int, row_length: int, order: np.ndarray | None, *,
-                rows: int = 0, shards: int = 1) -> list[TrainBatch]:
+                rows: int = 0, shards: Shards = ONE_PART) -> list[TrainBatch]:
     """Splits whole groups into `count` updates of `microbatches` parts each, and packs them.
 
     Args:
@@ -45,7 +46,7 @@ def minibatches(answers: Answers, count: int, microbatches: int, row_length: int
 
 
 def uneven_minibatches(answers: Answers, count: int, microbatches: int, row_length: int, order: np.ndarray | None,
-                       *, shards: int = 1) -> list[TrainBatch]:
+                       *, shards: Shards = ONE_PART) -> list[TrainBatch]:
     """`minibatches` for groups of any number and sizes: parts of about as many answers, each group whole in one.
 
     Sizes are rounded up to quarters of an even share, so that few shapes are compiled. A part may be empty.

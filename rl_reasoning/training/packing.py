@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rl_reasoning.training.batch import Answers, TrainBatch
-
-_PACKED = ("tokens", "positions", "segments", "branches")
+from rl_reasoning.parallel import ONE_PART, Shards
+from rl_reasoning.training.batch import PACKED, Answers, TrainBatch
 
 
 class Segment(NamedTuple):
@@ -91,37 +90,41 @@ def _segment(answers: Answers, prompt: int, members: list[int]) -> Segment:
     return Segment(prompt, members, int(answers.prompt_lengths[prompt] + answers.lengths[members].sum()))
 
 
-def pack(answers: Answers, row_length: int, sequences: int, *, rows: int = 0, shards: int = 1) -> TrainBatch:
+def pack(answers: Answers, row_length: int, sequences: int, *, rows: int = 0, shards: Shards = ONE_PART) -> TrainBatch:
     """`pack_alike` of one part."""
     return pack_alike([answers], row_length, sequences, rows=rows, shards=shards)[0]
 
 
 def pack_alike(parts: list[Answers], row_length: int, sequences: int, *, rows: int = 0,
-               shards: int = 1) -> list[TrainBatch]:
+               shards: Shards = ONE_PART) -> list[TrainBatch]:
     """Packs every answer of every part, none lost, into rows of one length; all parts get one shape.
 
     With shards, the first Nth of the answers lies in the first Nth of the rows, and so on: a device that has a part of
-    the rows has all of their answers. Answers then change places (`TrainBatch.places`).
+    the rows has all of their answers; devices that have parts of the same rows share their answers out. Answers then
+    change places (`TrainBatch.places`).
 
     Args:
-      row_length: tokens L of a row.
+      row_length: tokens L of a row; made a multiple of `shards.context`.
       sequences: N of the results; beyond the answers there are there come padding ones of length 0.
       rows: R of the results where one shape is wanted whatever the lengths, and all N answers of T tokens are listed;
         0 is as many as are needed, rounded up.
-      shards: into how many parts of about equal work rows and answers are split; R and N are multiples of it.
+      shards: into how many parts of about equal work rows and answers are split; R and N are multiples of them.
 
     Raises:
       ValueError: an answer does not fit in a row, or all do not in the rows.
     """
     parts = [numbered(part) for part in parts]
-    shares = [[part.take(some) for some in spread(part, shards)] if shards > 1 else [part] for part in parts]
-    room = max(-(-sequences // shards), *(len(share.lengths) for part in shares for share in part))
-    packed = [[_pack_share(share, row_length, room) for share in part] for part in shares]
+    row_length += -row_length % shards.context
+    shares = [[part.take(some) for some in spread(part, shards.rows)] if shards.rows > 1 else [part] for part in parts]
+    room = max(-(-sequences // shards.answers), *(-(-len(share.lengths) // shards.context)
+                                                  for part in shares for share in part))
+    packed = [[_pack_share(share, row_length, _seats(share, shards.context, room)) for share in part]
+              for part in shares]
     needed = max(len(share.tokens) for part in packed for share in part)
-    if rows and needed * shards > rows:
-        raise ValueError(f"{rows} rows of {row_length} tokens do not hold what needs {needed * shards}")
-    height, tokens = rows // shards or rounded(needed), room * parts[0].ids.shape[1]
-    listed = tokens if rows else min(tokens, rounded(max(part.listed.size for each in packed for part in each)))
+    if rows and needed * shards.rows > rows:
+        raise ValueError(f"{rows} rows of {row_length} tokens do not hold what needs {needed * shards.rows}")
+    height, tokens = rows // shards.rows or rounded(needed), room * parts[0].ids.shape[1]
+    listed = tokens if rows else min(tokens, rounded(max(part.listed.shape[1] for each in packed for part in each)))
     return [_joined(part, height, listed) for part in packed]
 
 
@@ -136,14 +139,27 @@ def spread(answers: Answers, shards: int) -> list[np.ndarray]:
         np.array([answer]) for answer in range(len(answers.lengths))]
     costs = [int(answers.lengths[unit].sum() + answers.prompt_lengths[answers.groups[unit[:1]]].sum())
              for unit in units]
-    room, loads = -(-len(units) // shards), [0] * shards
+    return [np.concatenate([units[number] for number in part]) if part else np.zeros(0, np.int64)
+            for part in _evenly(costs, shards)]
+
+
+def _evenly(costs: list[int], shards: int) -> list[list[int]]:
+    """Numbers by shard, as many to each: the dearest first, each to the shard with the least."""
+    room, loads = -(-len(costs) // shards), [0] * shards
     chosen: list[list[int]] = [[] for _ in range(shards)]
-    for number in sorted(range(len(units)), key=lambda number: -costs[number]):
+    for number in sorted(range(len(costs)), key=lambda number: -costs[number]):
         shard = min((s for s in range(shards) if len(chosen[s]) < room), key=loads.__getitem__)
         chosen[shard].append(number)
         loads[shard] += costs[number]
-    return [np.concatenate([units[number] for number in sorted(part)]) if part else np.zeros(0, np.int64)
-            for part in chosen]
+    return [sorted(part) for part in chosen]
+
+
+def _seats(answers: Answers, context: int, room: int) -> np.ndarray:
+    """[context, room] int: which answer of a share each place holds, about as many tokens in each line; -1 is none."""
+    seats = np.full((context, room), -1)
+    for line, part in zip(seats, _evenly(answers.lengths.tolist(), context), strict=True):
+        line[:len(part)] = part
+    return seats
 
 
 def stack(parts: list[TrainBatch]) -> TrainBatch:
@@ -157,20 +173,29 @@ def numbered(answers: Answers) -> Answers:
     return dataclasses.replace(answers, extras={"places": places} | answers.extras)
 
 
-def _pack_share(answers: Answers, row_length: int, sequences: int) -> TrainBatch:
-    """One shard's rows, as many as are needed, and the list of its tokens [K]."""
+def _pack_share(answers: Answers, row_length: int, seats: np.ndarray) -> TrainBatch:
+    """One shard's rows, as many as are needed, its answers where their seats are, and the lists of their tokens."""
     layout = rows_of(answers, row_length)
-    packed = {name: np.zeros((max(len(layout), 1), row_length), np.int32) for name in _PACKED}
-    rows, sources = np.zeros(sequences, np.int32), np.zeros((sequences, answers.ids.shape[1]), np.int32)
+    packed = {name: np.zeros((max(len(layout), 1), row_length), np.int32) for name in PACKED}
+    rows, sources = np.zeros(len(answers.ids), np.int32), np.zeros(answers.ids.shape, np.int32)
     for row, members in enumerate(layout):
         column = 0
         for number, member in enumerate(members, start=1):
             column = _write_segment(answers, member, packed, (row, column, number), rows, sources)
-    fill = sequences - len(answers.lengths)
-    padded = {name: _pad(getattr(answers, name), fill) for name in ("ids", "lengths", "groups")}
-    extras = {name: _pad(array, fill) for name, array in answers.extras.items() if name in TrainBatch._fields}
-    listed = np.flatnonzero(answers.mask).astype(np.int32)
-    return TrainBatch(**packed, rows=rows, sources=sources, listed=listed, **padded, **extras)
+    arrays = {"rows": rows, "sources": sources, "ids": answers.ids, "lengths": answers.lengths,
+              "groups": answers.groups} | answers.extras
+    seated = {name: _seated(array, seats) for name, array in arrays.items() if name in TrainBatch._fields}
+    real = np.arange(answers.ids.shape[1]) < seated["lengths"].reshape(*seats.shape, 1)
+    lists = [np.flatnonzero(line).astype(np.int32) for line in real]
+    longest = max(map(len, lists))
+    return TrainBatch(**packed, listed=np.stack([_pad(line, longest - len(line)) for line in lists]), **seated)
+
+
+def _seated(array: np.ndarray, seats: np.ndarray) -> np.ndarray:
+    """An array of answers with each where its seat is, and zeros where no one sits."""
+    found = np.zeros((seats.size, *array.shape[1:]), array.dtype)
+    found[seats.ravel() >= 0] = array[seats[seats >= 0]]
+    return found
 
 
 def _write_segment(answers: Answers, part: Segment, packed: dict[str, np.ndarray], place: tuple[int, int, int],
@@ -202,9 +227,9 @@ def _write_segment(answers: Answers, part: Segment, packed: dict[str, np.ndarray
 def _joined(shares: list[TrainBatch], height: int, listed: int) -> TrainBatch:
     """The shards' shares as one, each with `height` rows and a list of `listed` tokens."""
     def level(number: int, share: TrainBatch) -> TrainBatch:
-        packed = {name: _pad(getattr(share, name), height - len(share.tokens)) for name in _PACKED}
-        return share._replace(rows=share.rows + number * height,
-                              listed=_pad(share.listed, listed - share.listed.size)[None], **packed)
+        packed = {name: _pad(getattr(share, name), height - len(share.tokens)) for name in PACKED}
+        lists = np.pad(share.listed, ((0, 0), (0, listed - share.listed.shape[1])))
+        return share._replace(rows=share.rows + number * height, listed=lists, **packed)
 
     parts = [level(*share) for share in enumerate(shares)]
     return TrainBatch(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

@@ -9,7 +9,7 @@ from rl_reasoning.arrays import Array
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, hidden_states, row_mask
 from rl_reasoning.models.likelihood import BUDGET
 from rl_reasoning.parallel import constrain, parts
-from rl_reasoning.parallel.rules import BATCH
+from rl_reasoning.parallel.rules import BATCH, CONTEXT, ROWS
 from rl_reasoning.training.batch import TrainBatch
 
 
@@ -50,7 +50,7 @@ def token_mask(batch: TrainBatch) -> jax.Array:
 
 def spots(batch: TrainBatch) -> Spots:
     """Where a micro-batch's answer tokens are predicted: those listed, or all if the list is no shorter."""
-    shards = parts(BATCH)
+    shards = parts(ROWS)
     rows = jnp.broadcast_to(batch.rows[:, None], batch.ids.shape)
     if shards > 1:
         rows = rows - (jnp.arange(len(rows)) // (len(rows) // shards) * (len(batch.tokens) // shards))[:, None]
@@ -66,15 +66,14 @@ def states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, wanted
     """[..., D]: the hidden states at some spots of one micro-batch."""
     mask = row_mask(config, batch.segments, batch.branches)
     hidden, _ = hidden_states(config, decoder, batch.tokens, batch.positions, mask, remat=memory.remat)
-    shards = parts(BATCH)
-    if shards == 1:
+    if parts(BATCH) == 1:
         return hidden[wanted.rows, wanted.sources]
-    # Each device has the rows of its own answers (`training.packing`), so it looks them up alone.
-    shape = wanted.rows.shape
-    local = hidden.reshape(shards, -1, *hidden.shape[1:])
-    found = jax.vmap(lambda hidden, rows, sources: hidden[rows, sources])(
-        local, wanted.rows.reshape(shards, -1), wanted.sources.reshape(shards, -1))
-    return constrain(found.reshape(*shape, -1), BATCH)
+    # Each device has the rows of its own answers (`training.packing`), or parts of them, so it looks them up alone.
+    shards = parts(ROWS), parts((CONTEXT,))
+    local = constrain(hidden.reshape(shards[0], -1, *hidden.shape[1:]), ROWS)
+    rows, sources = (constrain(x.reshape(*shards, -1), ROWS, CONTEXT) for x in wanted[:2])
+    found = jax.vmap(lambda hidden, rows, sources: hidden[rows, sources])(local, rows, sources)
+    return constrain(constrain(found, ROWS, CONTEXT).reshape(*wanted.rows.shape, -1), BATCH)
 
 
 def predicting_states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, memory: Memory) -> jax.Array:

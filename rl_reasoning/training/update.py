@@ -20,7 +20,7 @@ from rl_reasoning.models import value_head
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, initialize
 from rl_reasoning.models.likelihood import token_logprobs
 from rl_reasoning.parallel import Layout
-from rl_reasoning.training.batch import TrainBatch
+from rl_reasoning.training.batch import TrainBatch, shardings_of_batch
 from rl_reasoning.training.state import TrainState, start, whole
 from rl_reasoning.training.states import Memory, spots, states, token_mask
 
@@ -77,8 +77,9 @@ def make_score(config: DecoderConfig, temperature: float, memory: Memory = Memor
 
     if layout is None:
         return jax.jit(run)
-    compiled = jax.jit(run, in_shardings=(None, layout.rows(1)), out_shardings=layout.rows(1))
-    return lambda parameters, batch: compiled(parameters, layout.spread(batch, 1))
+    split = shardings_of_batch(layout)
+    compiled = jax.jit(run, in_shardings=(None, split), out_shardings=layout.answers(1))
+    return lambda parameters, batch: compiled(parameters, layout.spread(batch, split))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Update:
     layout: Layout | None = None
 
     def __call__(self, state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
-        batch = self.layout.spread(batch, 1) if self.layout else batch
+        batch = self.layout.spread(batch, shardings_of_batch(self.layout)) if self.layout else batch
         moved, metrics = self.compiled(state._replace(frozen={}), state.frozen, batch)
         return moved._replace(frozen=state.frozen), metrics
 
@@ -149,7 +150,7 @@ def _compile(update: Callable, layout: Layout | None, shapes: Callable[[], Train
         return jax.jit(update, donate_argnums=0)
     placed = layout.parameters(shapes())
     moving = placed._replace(frozen={})
-    return jax.jit(update, donate_argnums=0, in_shardings=(moving, placed.frozen, layout.rows(1)),
+    return jax.jit(update, donate_argnums=0, in_shardings=(moving, placed.frozen, shardings_of_batch(layout)),
                    out_shardings=(moving, layout.whole))
 
 

@@ -61,7 +61,7 @@ def test_queries_may_see_any_slot_of_a_cache(monkeypatch):
 
 def test_spans_cover_all_queries_and_leave_out_only_later_keys(monkeypatch):
     for length in (1, 95, 192, 193, 500, 2048, 2049, 5000):
-        spans = list(module._spans(length))
+        spans = list(module._spans(length, length))
         assert [first for first, _, _ in spans] == [0, *[last for _, last, _ in spans[:-1]]]
         assert spans[-1][1:] == (length, length)
         assert all(last <= seen for _, last, seen in spans)

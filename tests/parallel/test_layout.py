@@ -49,16 +49,16 @@ def test_one_device_has_no_layout():
 
 def test_an_axis_of_0_takes_the_devices_that_are_left():
     layout = make_layout(Mesh(data=0, tensor=2), CONFIG.sizes)
-    assert dict(layout.mesh.shape) == {"data": 4, "fsdp": 1, "tensor": 2}
-    assert layout.shards == 4
+    assert dict(layout.mesh.shape) == {"data": 4, "fsdp": 1, "context": 1, "tensor": 2}
+    assert layout.shards == (4, 1)
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    (Mesh(data=4, fsdp=4), r"data=4 x fsdp=4 x tensor=1 needs 16 devices and there are 8: .*JAX_NUM_CPU_DEVICES=16"),
+    (Mesh(data=4, fsdp=4), r"data=4 x fsdp=4 x context=1 x tensor=1 needs 16 .* there are 8: .*JAX_NUM_CPU_DEVICES=16"),
     (Mesh(tensor=4), r"mesh\.tensor=4: kv_heads = 2 .* one of 1, 2, or .*--config\.mesh\.rules\.kv_heads=whole"),
     (Mesh(fsdp=3), r"mesh\.fsdp=3: width = 16 cannot be cut into 3 equal parts; give mesh\.fsdp one of 1, 2,"),
     (Mesh(fsdp=2, rules={"widht": "data"}), r"mesh\.rules\.widht='data': no such axis; there are vocabulary, width"),
-    (Mesh(fsdp=2, rules={"width": "rows"}), r"mesh\.rules\.width='rows': must be one of data, fsdp, tensor, or whole"),
+    (Mesh(fsdp=2, rules={"width": "rows"}), "must be one of data, fsdp, context, tensor, or whole"),
 ])
 def test_what_cannot_be_is_named_with_the_fix(settings, message):
     with pytest.raises(ValueError, match=message):

@@ -19,8 +19,8 @@ PROMPTS = Prompts(np.array([[3, 1, 2, 9], [7, 4, 0, 0], [5, 0, 0, 0]], np.int32)
 
 
 @pytest.mark.parametrize("slots", [0, pytest.param(8, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("mesh", [Mesh(data=2, fsdp=2, tensor=2), pytest.param(Mesh(data=8), marks=pytest.mark.slow)],
-                         ids=str)
+@pytest.mark.parametrize("mesh", [Mesh(data=2, context=2, tensor=2),
+                                  pytest.param(Mesh(data=8), marks=pytest.mark.slow)], ids=str)
 def test_tokens_are_those_of_one_device(mesh, slots, monkeypatch):
     """T28: rows over data and fsdp, heads over tensor; weights as the trainer splits them arrive by one transfer. The
     last answers move to fewer slots of their devices."""

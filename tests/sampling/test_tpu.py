@@ -29,7 +29,7 @@ def compiled_loop(topology, shape, rows, config=QWEN_7B, prompt=256, tokens=1024
     from jax.experimental import topologies
 
     devices = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
-    mesh = Mesh(np.array(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * 3)
+    mesh = Mesh(np.array(devices).reshape(shape), AXES, axis_types=(AxisType.Auto,) * len(AXES))
     layout = Layout(mesh)
 
     def placed(tree, specs):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rl_reasoning.parallel import Shards
 from rl_reasoning.training.packing import pack, pack_alike, rounded, rows_of
 from tests.training.groups import answers
 
@@ -98,7 +99,7 @@ def test_sizes_are_few_and_at_most_a_fifth_of_one_is_empty():
 
 def test_parts_get_the_shape_of_the_largest_and_a_shape_can_be_given():
     data = of_lengths([3] * 4, [[1, 1], [2, 1], [9, 8], [7, 9]])
-    one, other = pack_alike([data.take_groups(np.array(part)) for part in ([0, 1], [2, 3])], 12, 4, shards=2)
+    one, other = pack_alike([data.take_groups(np.array(part)) for part in ([0, 1], [2, 3])], 12, 4, shards=Shards(2))
     assert [x.shape for x in one] == [x.shape for x in other]
     assert one.tokens.shape == (4, 12)  # two rows of each of two shards
     assert one.listed.shape == (2, 18)  # of 2 x 9 tokens of a shard

@@ -15,7 +15,7 @@ from rl_reasoning.config import Mesh, Optimizer
 from rl_reasoning.losses.objective import Objective
 from rl_reasoning.losses.parts import Critic
 from rl_reasoning.models.decoder import DecoderConfig, initialize
-from rl_reasoning.parallel import make_layout
+from rl_reasoning.parallel import ONE_PART, Shards, make_layout
 from rl_reasoning.training.batch import Answers, unpacked
 from rl_reasoning.training.minibatches import minibatches
 from rl_reasoning.training.packing import pack
@@ -56,13 +56,14 @@ def with_room(answers, room):
                                extras={name: wider(array) for name, array in answers.extras.items()})
 
 
-def step(objective, mesh=None, microbatches=1, optimizer=SGD, room=5, memory=Memory(), answers=None):
+def step(objective, mesh=None, microbatches=1, optimizer=SGD, room=5, memory=Memory(), answers=None, length=16,
+         config=CONFIG):
     """The state after one update, and its metrics."""
     layout = make_layout(mesh or Mesh(), CONFIG.sizes)
-    update = make_update(CONFIG, objective, optimizer, temperature=0.9, key=KEY, memory=memory, layout=layout)
+    update = make_update(config, objective, optimizer, temperature=0.9, key=KEY, memory=memory, layout=layout)
     state = start(CONFIG, POLICY, optimizer, critic=objective.critic and objective.critic.model, layout=layout)
-    [batch] = minibatches(with_room(answers or batch_of(), room), 1, microbatches, 16, None,
-                          shards=layout.shards if layout else 1)
+    [batch] = minibatches(with_room(answers or batch_of(), room), 1, microbatches, length, None,
+                          shards=layout.shards if layout else ONE_PART)
     return update(state, batch)
 
 
@@ -90,9 +91,24 @@ def test_t21_a_mesh_gives_the_same_gradient(mesh, microbatches):
     assert kernel.addressable_shards[0].data.size * mesh.fsdp * mesh.tensor == kernel.size
 
 
+def test_t21_rows_cut_along_their_length_give_the_same_gradient():
+    """17 tokens a row do not divide by 2, nor do three answers: rows and lists are made longer."""
+    found = step(CLIPPED, Mesh(data=2, context=2, tensor=2), room=12, length=17)
+    assert_same(alone(), found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", ["none", "dots", "block", "full"])
+@pytest.mark.parametrize("mesh", [Mesh(context=8), Mesh(data=2, fsdp=2, context=2), Mesh(context=2, tensor=4)], ids=str)
+def test_t21_every_mesh_that_cuts_rows_gives_the_same_gradient(mesh, remat):
+    windows = dataclasses.replace(CONFIG, windows=(6, 0))
+    assert_same(step(CLIPPED, length=24, config=windows),
+                step(CLIPPED, mesh, 2, length=24, config=windows, memory=Memory(remat, logits=160)))
+
+
 def test_t21_states_in_a_list_and_logits_in_blocks_give_the_same_gradient():
     """Only the real tokens of ragged answers are looked up and scored."""
-    [batch] = minibatches(with_room(batch_of(), 12), 1, 1, 16, None, shards=2)
+    [batch] = minibatches(with_room(batch_of(), 12), 1, 1, 16, None, shards=Shards(2))
     assert batch.listed.size < batch.ids.size / 2
     assert_same(alone(), step(CLIPPED, Mesh(data=2), room=12, memory=Memory("full", logits=batch.tokens.size * 5)))
 
@@ -129,7 +145,7 @@ def test_the_optimizers_state_is_split_and_donated():
     assert sizes[CONFIG.layers * CONFIG.width * CONFIG.mlp] == CONFIG.layers * CONFIG.width * CONFIG.mlp // 8
     update = make_update(CONFIG, Objective(losses.reinforce, "token_mean", 7), optimizer, temperature=1.0,
                          key=KEY, layout=layout)
-    [batch] = minibatches(batch_of(), 1, 1, 16, None, shards=8)
+    [batch] = minibatches(batch_of(), 1, 1, 16, None, shards=Shards(8))
     moved, metrics = update(state, batch)
     assert metrics["optimizer/skipped"] == 0
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.parameters, state.optimizer)))
@@ -141,7 +157,7 @@ def test_the_optimizers_state_is_split_and_donated():
 def test_scores_come_back_in_the_order_of_the_answers():
     answers, layout = batch_of(), make_layout(Mesh(data=4, fsdp=2), CONFIG.sizes)
     mask = answers.mask
-    [one], [eight] = minibatches(answers, 1, 1, 16, None), minibatches(answers, 1, 2, 16, None, shards=8)
+    [one], [eight] = minibatches(answers, 1, 1, 16, None), minibatches(answers, 1, 2, 16, None, shards=Shards(8))
     expected = unpacked(one, np.asarray(make_score(CONFIG, 1.0)({"policy": POLICY}, one).logp))
     scored = make_score(CONFIG, 1.0, layout=layout)({"policy": layout.place(POLICY)}, eight)
     np.testing.assert_allclose(np.where(mask, unpacked(eight, np.asarray(scored.logp)), 0),
@@ -151,7 +167,7 @@ def test_scores_come_back_in_the_order_of_the_answers():
 @pytest.mark.parametrize("groups", [8, 6, 1])
 def test_a_shard_has_the_rows_of_its_own_answers(groups):
     answers = batch_of(groups)
-    batch = pack(answers, 16, groups * 3, shards=4)
+    batch = pack(answers, 16, groups * 3, shards=Shards(4))
     rows, count = len(batch.tokens) // 4, len(batch.ids) // 4
     owner = np.repeat(np.arange(4), count)[batch.lengths > 0]
     np.testing.assert_array_equal(batch.rows[batch.lengths > 0] // rows, owner)
