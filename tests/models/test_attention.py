@@ -66,8 +66,9 @@ def test_spans_cover_all_queries_and_leave_out_only_later_keys(monkeypatch):
         assert spans[-1][1:] == (length, length)
         assert all(last <= seen for _, last, seen in spans)
         assert all(last - first <= module.QUERIES or (last - first) % module.QUERIES == 0 for first, last, _ in spans)
-    assert list(module._spans(192)) == [(0, 96, 96), (96, 192, 192)]
-    assert list(module._spans(191)) == [(0, 191, 191)]
+    assert list(module._spans(192, 192)) == [(0, 96, 96), (96, 192, 192)]
+    assert list(module._spans(191, 191)) == [(0, 191, 191)]
+    assert list(module._spans(600, 2400)) == [(0, 512, 2400), (512, 600, 2400)]  # a part of a row
 
 
 def test_a_query_that_sees_nothing_pulls_at_no_score():
