@@ -29,8 +29,8 @@ def put(tree: Any, shardings: Any) -> Any:
 def _put_parts(array: Any, sharding: Sharding) -> jax.Array:
     if isinstance(array, jax.Array) and not array.is_fully_addressable:
         return jax.device_put(array, sharding)
-    values = np.asarray(array)
-    return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+    values = np.asarray(array)  # the whole, as its shape says: jax takes this process's parts of it
+    return jax.make_array_from_process_local_data(sharding, values, values.shape)
 
 
 def fetch(tree: Any) -> Any:
