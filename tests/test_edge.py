@@ -135,6 +135,11 @@ def test_a_whole_number_is_a_number():
     assert type(value) is float
 
 
+def test_a_kernel_that_reads_whole_rows_refuses_parts_of_them():
+    with pytest.raises(edge.ConfigError, match=r"mesh\.context = 2: must be 1 with model\.attention = splash, .*attention=xla"):
+        edge.read_experiment({"mesh": {"context": 2}, "model": {"attention": "splash"}})
+
+
 @pytest.mark.parametrize("value", ["psr,nsr", ["psr", "nsr"], ("psr", "nsr"), ("psr, nsr",)])
 def test_names_come_as_a_list_or_with_commas(value):
     assert edge.read_experiment({"compare": value}).compare == ("psr", "nsr")

@@ -34,10 +34,12 @@ class Model:
                                         "hf:OWNER/NAME[@REVISION] to download one")
     prompt: str = setting("template", choices=("template", "qwen_boxed", "qwen3_thinking", "qwen3_no_thinking", "r1"),
                           doc="how chat turns are written: by the model's own template, or as a paper wrote them")
-    attention: str = setting("xla", choices=("xla", "splash"), doc="how whole rows are attended to, in training and "
-                             "scoring: by XLA, or on a TPU by jax's splash attention, which reads only what is seen")
-    decode_attention: str = setting("xla", choices=("xla", "kernel"), doc="how a new token attends to the cache: by "
-                                    "XLA, or on a TPU by a kernel that reads only what is filled")
+    attention: str = setting("xla", choices=("xla", "splash", "auto"), doc="how whole rows are attended to, in "
+                             "training and scoring: by XLA, or on a TPU by jax's splash attention, which reads only "
+                             "what is seen; auto is splash on a TPU where it can")
+    decode_attention: str = setting("xla", choices=("xla", "kernel", "auto"), doc="how a new token attends to the "
+                                    "cache: by XLA, or on a TPU by a kernel that reads only what is filled; auto is "
+                                    "the kernel on a TPU")
     precision: Precision = dataclasses.field(default_factory=Precision)
     lora: LoRA = dataclasses.field(default_factory=LoRA)
     layers: int = setting(2, low=1, doc="decoder layers")

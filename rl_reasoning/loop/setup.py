@@ -119,9 +119,9 @@ def _check_platform(model: Model) -> None:
     """A kernel for TPUs would be found out by the compiler, after everything else was prepared."""
     platform = jax.default_backend()
     for name in ("attention", "decode_attention"):
-        if platform != "tpu" and (chosen := getattr(model, name)) != "xla":
+        if platform != "tpu" and (chosen := getattr(model, name)) not in ("xla", "auto"):
             raise ValueError(f"model.{name}={chosen!r} is a kernel for TPUs only, and the devices here are {platform}: "
-                             "give xla; scripts/plan.py compiles either for a TPU slice on any machine")
+                             "give xla or auto; scripts/plan.py compiles either for a TPU slice on any machine")
 
 
 def _check_all_devices(layout: Layout | None, hosts: Hosts | Alone) -> None:
@@ -226,7 +226,7 @@ def _model(experiment: Experiment, task: Task) -> tuple[DecoderConfig, Tokenizer
         raise ConfigError(f"model.source='random' has no words for task.kind={task.name!r}: give a pre-trained model, "
                           "as in experiments/configs/smollm2.py")
     tokenizer = task.tokenizer()
-    config = typed(settings, _sizes(settings, tokenizer.vocabulary_size))
+    config = typed(experiment, _sizes(settings, tokenizer.vocabulary_size))
     key = keys.derive(experiment.seed, keys.Role.INITIALIZE, 0)
     return config, tokenizer, lambda layout: decoder.initialize(config.plain(), key)
 
@@ -249,7 +249,7 @@ def _pretrained(experiment: Experiment) -> tuple[DecoderConfig, Tokenizer, First
                          f"{config.vocabulary} rows; they are not of the same model")
     if settings.prompt != "template":
         tokenizer = tokenizer.with_template(FORMATS[settings.prompt])
-    config = typed(settings, config)
+    config = typed(experiment, config)
     first = config.plain() if experiment.warm_start.updates else config
     return config, tokenizer, functools.partial(_weights, read, path, first)
 
@@ -265,11 +265,20 @@ def _weights(read: Callable[..., Parameters], path: Path, config: DecoderConfig,
         raise ConfigError(str(error)) from error
 
 
-def typed(settings: Model, config: DecoderConfig) -> DecoderConfig:
-    """The decoder with the settings' number types, adapters and kernels. Raises ValueError: a kernel cannot do it."""
+def typed(experiment: Experiment, config: DecoderConfig, platform: str = "") -> DecoderConfig:
+    """The decoder with the settings' number types, adapters and kernels.
+
+    Args: platform: of the devices it will run on; by default those here.
+    Raises: ValueError: a kernel cannot do it.
+    """
+    settings, tpu = experiment.model, (platform or jax.default_backend()) == "tpu"
+    splash = tpu and experiment.mesh.context == 1 and not any(config.windows)
+    rows, decoding = settings.attention, settings.decode_attention
+    rows = rows if rows != "auto" else "splash" if splash else "xla"
+    decoding = decoding if decoding != "auto" else "kernel" if tpu else "xla"
     adapters = LoRA(**dataclasses.asdict(settings.lora)) if settings.lora.rank else None
     return dataclasses.replace(config, precision=Precision(**dataclasses.asdict(settings.precision)), lora=adapters,
-                               attention=settings.attention, decode_attention=settings.decode_attention)
+                               attention=rows, decode_attention=decoding)
 
 
 def _sizes(model: Model, vocabulary: int) -> DecoderConfig:

@@ -46,13 +46,13 @@ def sizes(experiment: Experiment, model: str, prompt_tokens: int) -> Sizes:
     algorithm = of_run(experiment.algorithm, experiment)
     config = _named(model) if model else sizes_of(experiment.model.source)
     if config:
-        return Sizes(setup.typed(experiment.model, config), experiment.rl, algorithm,
+        return Sizes(setup.typed(experiment, config, "tpu"), experiment.rl, algorithm,
                      prompt_tokens or experiment.task.math.prompt_tokens)
     # What has to be read needs no TPU.
     here = dataclasses.replace(experiment.model, attention="xla", decode_attention="xla")
     lab = setup.build(dataclasses.replace(experiment, model=here, mesh=Mesh()))
     lab.verifier.close()
-    return Sizes(setup.typed(experiment.model, lab.policy.config), experiment.rl, algorithm,
+    return Sizes(setup.typed(experiment, lab.policy.config, "tpu"), experiment.rl, algorithm,
                  prompt_tokens or longest_prompt(lab.policy.tokenizer, lab.train))
 
 

@@ -130,5 +130,5 @@ def test_what_it_cannot_do_is_refused_in_words():
     with pytest.raises(ValueError, match=r"attention='flash' must be one of xla, splash"):
         DecoderConfig(23, 2, 16, 4, 2, 6, 24, attention="flash")
     model = dataclasses.replace(Experiment().model, attention="splash")
-    with pytest.raises(ConfigError, match="is a kernel for TPUs only, and the devices here are cpu: give xla"):
+    with pytest.raises(ConfigError, match="is a kernel for TPUs only, and the devices here are cpu: give xla or auto"):
         build(dataclasses.replace(Experiment(), model=model))

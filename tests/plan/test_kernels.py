@@ -5,8 +5,10 @@ import dataclasses
 import jax
 import pytest
 
+from rl_reasoning import edge
 from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import RL, Experiment, Mesh
+from rl_reasoning.loop.setup import typed
 from rl_reasoning.models.architecture import DecoderConfig, Precision
 from rl_reasoning.parallel import make_layout
 from rl_reasoning.plan import slices
@@ -23,6 +25,20 @@ def test_a_plan_has_the_kernels_that_the_settings_name(model):
     chosen = dataclasses.replace(experiment.model, attention="splash", decode_attention="kernel")
     config = slices.sizes(dataclasses.replace(experiment, model=chosen), model, 0).config
     assert (config.attention, config.decode_attention) == ("splash", "kernel")
+
+
+def test_auto_is_a_kernel_on_a_tpu_where_it_can():
+    experiment = edge.read_experiment({"model": {"attention": "auto", "decode_attention": "auto"}})
+    cut = dataclasses.replace(experiment, mesh=dataclasses.replace(experiment.mesh, context=2))
+    windows = dataclasses.replace(CONFIG, attention="xla", windows=(8,) * CONFIG.layers)
+
+    def chosen(experiment, config, platform):
+        found = typed(experiment, config, platform)
+        return found.attention, found.decode_attention
+
+    assert chosen(experiment, CONFIG, "tpu") == ("splash", "kernel")
+    assert chosen(experiment, CONFIG, "") == chosen(experiment, CONFIG, "gpu") == ("xla", "xla")
+    assert chosen(cut, CONFIG, "tpu") == chosen(experiment, windows, "tpu") == ("xla", "kernel")
 
 
 def test_operations_within_kernels_are_counted():
