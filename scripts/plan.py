@@ -67,7 +67,7 @@ def run(options: argparse.Namespace, experiment: Experiment) -> int:
           f"{sizes.rl.prompts} prompts of {sizes.prompt_tokens} tokens x {sizes.rl.samples} answers of "
           f"{sizes.rl.max_tokens}; rows of {sizes.row_length}; remat {sizes.rl.remat}", flush=True)
     if options.sweep:
-        plans = sorted(planner.sweep(sizes, chip, devices, slots),
+        plans = sorted(planner.sweep(sizes, chip, devices, slots, mesh.context or 1),
                        key=lambda one: (not one.fits, one.update.seconds))
     else:
         plans = [planner.plan(sizes, mesh, chip, devices, slots)]

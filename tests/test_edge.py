@@ -136,7 +136,7 @@ def test_a_whole_number_is_a_number():
 
 
 def test_a_kernel_that_reads_whole_rows_refuses_parts_of_them():
-    with pytest.raises(edge.ConfigError, match=r"mesh\.context = 2: must be 1 with model\.attention = splash, .*attention=xla"):
+    with pytest.raises(edge.ConfigError, match=r"mesh\.context = 2: must be 1 .* give model\.attention=xla"):
         edge.read_experiment({"mesh": {"context": 2}, "model": {"attention": "splash"}})
 
 

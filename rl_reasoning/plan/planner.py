@@ -129,14 +129,18 @@ def compile_program(program: Program, chip: Chip, layout: Layout, beside: float 
                     program.flops / (seconds * chip.flops * layout.mesh.size))
 
 
-def sweep(sizes: Sizes, chip: Chip, devices: Sequence[Any], slots: int = 0) -> Iterator[Plan]:
-    """A plan for each mesh that divides the devices and the policy, as they are compiled."""
-    count = len(devices)
+def sweep(sizes: Sizes, chip: Chip, devices: Sequence[Any], slots: int = 0, context: int = 1) -> Iterator[Plan]:
+    """A plan for each mesh that divides the devices and the policy, as they are compiled.
+
+    Args: context: into how many parts all of them cut a row.
+    """
+    count = len(devices) // context
     powers = [2**n for n in range(count.bit_length()) if count % 2**n == 0]
     for data, tensor in itertools.product(powers, powers):
-        mesh = Mesh(data=data, fsdp=0, tensor=tensor)
+        mesh = Mesh(data=data, fsdp=0, context=context, tensor=tensor)
         if _possible(sizes, mesh, devices):
-            yield plan(sizes, mesh, chip, devices, slots, f"mesh.data={data}, mesh.tensor={tensor}, mesh.fsdp=0")
+            cut = f"mesh.context={context}, " if context > 1 else ""
+            yield plan(sizes, mesh, chip, devices, slots, f"mesh.data={data}, {cut}mesh.tensor={tensor}, mesh.fsdp=0")
 
 
 def _possible(sizes: Sizes, mesh: Mesh, devices: Sequence[Any]) -> bool:
@@ -193,3 +197,7 @@ def _changes(sizes: Sizes, mesh: Mesh, devices: int, slots: int) -> Iterator[tup
         if tensor > mesh.tensor and devices % tensor == 0 and sizes.config.kv_heads % tensor == 0:
             mesh = dataclasses.replace(mesh, data=1, fsdp=0, tensor=tensor)
             yield now(f"mesh.tensor={tensor}")
+    for context in (2, 4, 8) if sizes.config.attention == "xla" else ():
+        if context > mesh.context and devices % (mesh.tensor * context) == 0:
+            mesh = dataclasses.replace(mesh, data=1, fsdp=0, context=context)
+            yield now(f"mesh.context={context}")

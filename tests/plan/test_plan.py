@@ -31,7 +31,7 @@ def test_t54_a_plan_says_what_the_model_needs():
     assert "estimated: " in ended.stdout
     [plan] = json.loads(ended.stdout.splitlines()[-1])["plans"]
     assert plan["fits"]
-    assert plan["mesh"] == {"data": 1, "fsdp": 4, "tensor": 1}
+    assert plan["mesh"] == {"data": 1, "fsdp": 4, "context": 1, "tensor": 1}
     for name in ("decode", "update"):
         one = plan[name]
         assert one["memory"]["total"] >= one["memory"]["parameters"] > 0
