@@ -103,7 +103,13 @@ def test_evaluation_does_not_depend_on_batches_or_on_the_problems_order(finished
             problem.id: list(answers) for part in result.rollouts
             for problem, answers in zip(part.problems, part.texts, strict=True)}
 
-    assert texts(lab.held_out, 128) == texts(lab.held_out[::-1], 48)
+    one, other = texts(lab.held_out, 128), texts(lab.held_out[::-1], 48)
+    assert one.keys() == other.keys()
+    pairs = [pair for name in one for pair in zip(one[name], other[name], strict=True)]
+    # Products of other shapes round in other places: a draw that lies within 1e-6 of a boundary may fall on its other
+    # side, on some machines. With another answer's noise nearly all would differ.
+    assert len(pairs) == 128
+    assert sum(text != again for text, again in pairs) <= 2
 
 
 def test_compare_gives_every_algorithm_the_same_base_and_one_report(tmp_path):
