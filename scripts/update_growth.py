@@ -79,7 +79,6 @@ def measured(setting: Setting) -> dict[str, float]:
     layout = make_layout(Mesh(fsdp=setting.devices), setting.config.sizes) if setting.devices > 1 else None
     given = answers(setting.config, setting.rows, False, setting.longest)
     update, state, batch = prepared(setting.config, given, layout=layout)
-    batch = layout.spread(batch, 1) if layout else batch
     compiled, compile_seconds, _ = timed(lambda: update.lower(state, batch).compile())
     step = stepper(compiled, state, batch)
     step()  # warm

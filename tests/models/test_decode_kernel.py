@@ -72,7 +72,7 @@ def test_on_a_mesh_each_device_has_its_rows_and_heads(rows):
     layout = make_layout(Mesh(data=2, fsdp=2, tensor=2), {})
     with layout():
         found = jax.jit(lambda *a: decode_attention(*a, interpret=True))(*jax.device_put(
-            arrays, layout.rows() if rows == ROWS else layout.whole))
+            arrays, layout.answers() if rows == ROWS else layout.whole))
     np.testing.assert_allclose(found, attention(*arrays, causal=False), atol=1e-6, rtol=1e-6)
 
 

@@ -80,7 +80,7 @@ def test_t25_with_the_vocabulary_split_over_devices(tied):
 
     expected = total(lambda p, h: dense(config, p, h, ids, 1.0))(parameters, hidden)
     parameters = layout.place(parameters)
-    value, (gradient, moved) = total(on_mesh)(parameters, jax.device_put(hidden, layout.rows()))
+    value, (gradient, moved) = total(on_mesh)(parameters, jax.device_put(hidden, layout.answers()))
     assert_close((value, (gradient, moved)), expected)
     kernel = gradient["embed"]["embedding"] if tied else gradient["head"]["kernel"]
     assert kernel.addressable_shards[0].data.size == kernel.size // 4

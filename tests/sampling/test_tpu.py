@@ -45,7 +45,7 @@ def compiled_loop(topology, shape, rows, config=QWEN_7B, prompt=256, tokens=1024
         config, unstack_layers(config, weights), jnp.zeros((rows, prompt), jnp.int32), number, waiting, rules),
         uniforms, rules), stacked)
     by_heads = NamedSharding(mesh, PartitionSpec(BATCH, TENSOR))
-    slots = placed(slots, jax.tree.map(lambda leaf: by_heads if leaf.ndim == 4 else layout.rows() if leaf.ndim
+    slots = placed(slots, jax.tree.map(lambda leaf: by_heads if leaf.ndim == 4 else layout.answers() if leaf.ndim
                                        else layout.whole, slots))
 
     def loop(parameters, slots, rules):
@@ -63,8 +63,8 @@ def gathered(text):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("topology", "shape", "memory", "attention"), [
-    ("v5e:4x4", (4, 1, 4), 15.75, "xla"), ("v5e:4x4", (4, 1, 4), 15.75, "kernel"),
-    ("v6e:2x4", (2, 1, 4), 31.25, "xla")])
+    ("v5e:4x4", (4, 1, 1, 4), 15.75, "xla"), ("v5e:4x4", (4, 1, 1, 4), 15.75, "kernel"),
+    ("v6e:2x4", (2, 1, 1, 4), 31.25, "xla")])
 def test_decoding_qwen_7b_fits_and_gathers_no_weights(topology, shape, memory, attention):
     pytest.importorskip("libtpu")
     compiled = compiled_loop(topology, shape, rows=64, config=dataclasses.replace(QWEN_7B, decode_attention=attention))
