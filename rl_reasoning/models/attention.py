@@ -15,10 +15,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
-from jax.sharding import PartitionSpec
 
-from rl_reasoning.parallel import by_device, dividing, parts
-from rl_reasoning.parallel.rules import CONTEXT, ROWS, TENSOR
+from rl_reasoning.parallel import attention_by_device, parts
+from rl_reasoning.parallel.rules import CONTEXT, ROWS
 
 MIXED = "mixed values"  # what `models.remat` knows the results by
 QUERIES = 512  # of a row, whose scores exist at once
@@ -46,11 +45,7 @@ def attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.
     if parts((CONTEXT,)) == 1:
         return _looking_back(queries, keys, values, mask)
     # Each device has its part of the queries and needs all keys; how much they see of them is in the mask alone.
-    rows, along, heads = (dividing(axes, size) for axes, size in (
-        (ROWS, len(queries)), ((CONTEXT,), queries.shape[1]), ((TENSOR,), keys.shape[1])))
-    by_position, by_head = PartitionSpec(rows, along, heads), PartitionSpec(rows, heads)
-    return by_device(_looking_back, (by_position, by_head, by_head, PartitionSpec(rows, along)), by_position)(
-        queries, keys, values, mask)
+    return attention_by_device(_looking_back, queries, keys, values, mask, rows=ROWS, along=(CONTEXT,))
 
 
 @jax.custom_vjp

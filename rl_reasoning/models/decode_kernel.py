@@ -17,11 +17,10 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
-from jax.sharding import PartitionSpec
 
 from rl_reasoning.models.splash import LANES, listed
-from rl_reasoning.parallel import by_device, dividing
-from rl_reasoning.parallel.rules import BATCH, TENSOR
+from rl_reasoning.parallel import attention_by_device
+from rl_reasoning.parallel.rules import BATCH
 
 BYTES = 2**20  # of keys and values that are read at a time: a microsecond; a step's own cost is a third of one
 _NEVER = -1e30  # finite, so that nothing minus nothing is no NaN
@@ -39,11 +38,8 @@ def decode_attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mas
     Returns:
       [B, 1, K, G, h] in the type of the values.
     """
-    rows, heads = dividing(BATCH, len(queries)), dividing((TENSOR,), keys.shape[1])
-    by_position, by_head = PartitionSpec(rows, None, heads), PartitionSpec(rows, heads)
-    function = by_device(functools.partial(_attend, interpret=interpret),
-                         (by_position, by_head, by_head, PartitionSpec(rows)), by_position)
-    return function(queries, keys, values, mask)
+    return attention_by_device(functools.partial(_attend, interpret=interpret), queries, keys, values, mask,
+                               rows=BATCH)
 
 
 def slots_at_a_time(keys: jax.Array) -> int:

@@ -17,12 +17,11 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
 from jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_mask_info import MaskInfo
-from jax.sharding import PartitionSpec
 
 from rl_reasoning.arrays import Array
 from rl_reasoning.models.attention import MIXED
-from rl_reasoning.parallel import by_device, dividing
-from rl_reasoning.parallel.rules import ROWS, TENSOR
+from rl_reasoning.parallel import attention_by_device
+from rl_reasoning.parallel.rules import ROWS
 
 LANES = 128  # a block's length is a multiple
 BLOCK = 512  # queries, and keys, that are multiplied at a time
@@ -124,11 +123,8 @@ def splash_attention(queries: jax.Array, keys: jax.Array, values: jax.Array, see
     Returns:
       [B, L, K, G, h] in the type of the queries.
     """
-    rows, heads = dividing(ROWS, len(queries)), dividing((TENSOR,), keys.shape[1])
-    by_position, by_head = PartitionSpec(rows, None, heads), PartitionSpec(rows, heads)
-    function = by_device(jax.vmap(functools.partial(_row, interpret=interpret)),
-                         (by_position, by_head, by_head, PartitionSpec(rows)), by_position)
-    return function(queries, keys, values, seen)
+    return attention_by_device(jax.vmap(functools.partial(_row, interpret=interpret)), queries, keys, values, seen,
+                               rows=ROWS)
 
 
 def _row(queries: jax.Array, keys: jax.Array, values: jax.Array, seen: Blocks, *, interpret: bool) -> jax.Array:

@@ -4,9 +4,8 @@ from rl_reasoning.parallel.layout import (
     ONE_PART,
     Layout,
     Shards,
-    by_device,
+    attention_by_device,
     constrain,
-    dividing,
     fold,
     make_layout,
     make_layouts,
@@ -15,5 +14,5 @@ from rl_reasoning.parallel.layout import (
 )
 from rl_reasoning.parallel.rules import RULES
 
-__all__ = ["ONE_PART", "RULES", "Layout", "Shards", "by_device", "constrain", "dividing", "fold", "make_layout",
+__all__ = ["ONE_PART", "RULES", "Layout", "Shards", "attention_by_device", "constrain", "fold", "make_layout",
            "make_layouts", "parts", "unfold"]

@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rl_reasoning.arrays import Array
 from rl_reasoning.config import Mesh as MeshSettings
 from rl_reasoning.parallel.exchange import put
-from rl_reasoning.parallel.rules import AXES, BATCH, CONTEXT, ROWS, RULES, axes_of, spec
+from rl_reasoning.parallel.rules import AXES, BATCH, CONTEXT, ROWS, RULES, TENSOR, axes_of, spec
 
 WHOLE = "whole"  # how a person writes that an axis is not split
 
@@ -158,11 +158,6 @@ def parts(axes: Sequence[str]) -> int:
     return 1 if mesh.empty else math.prod(mesh.shape[axis] for axis in axes)
 
 
-def dividing(axes: tuple[str, ...], size: int) -> tuple[str, ...] | None:
-    """These mesh axes, where they cut something into equal parts; None, which leaves it whole, where they do not."""
-    return axes if size % parts(axes) == 0 else None
-
-
 def fold(x: Array) -> Any:
     """[B, L, ...] of packed rows -> [B L, ...], in the order in which devices have them (`rules.BATCH`)."""
     rows, context = _cut(*x.shape[:2])
@@ -172,28 +167,40 @@ def fold(x: Array) -> Any:
 
 def unfold(x: jax.Array, rows: int, length: int) -> jax.Array:
     """What `fold` folded, of so many rows: [B L, ...] -> [B, L, ...]."""
-    parts, context = _cut(rows, length)
-    if context > 1:
-        x = x.reshape(parts, context, rows // parts, length // context, *x.shape[1:]).swapaxes(1, 2)
-    return x.reshape(rows, length, *x.shape[1 if context == 1 else 4:])
+    cut, rest = _cut(rows, length), x.shape[1:]
+    if cut.context > 1:
+        x = x.reshape(*cut, rows // cut.rows, length // cut.context, *rest).swapaxes(1, 2)
+    return x.reshape(rows, length, *rest)
 
 
 def _cut(rows: int, length: int) -> Shards:
     """How rows are cut where this is traced; not at all where something does not divide."""
     found = Shards(parts(ROWS), parts((CONTEXT,)))
-    return found if rows % found.rows == 0 and length % found.context == 0 else Shards()
+    return found if rows % found.rows == 0 and length % found.context == 0 else ONE_PART
 
 
-def by_device(function: Callable[..., Any], inputs: Any, outputs: Any) -> Callable[..., Any]:
-    """A function that no compiler can split, such as a kernel, done by each device with its own part of the arrays.
+def attention_by_device(function: Callable[..., Any], queries: jax.Array, keys: jax.Array, values: jax.Array,
+                        seen: Any, *, rows: tuple[str, ...], along: tuple[str, ...] = ()) -> jax.Array:
+    """An attention function, such as a kernel, that no compiler can split: each device has its rows, heads and queries.
 
-    Args: inputs, outputs: a `PartitionSpec` for each argument, and for the result.
-    Returns: it; without a mesh the function itself.
+    Args:
+      queries: [B, L, K, ...]. keys, values: [B, K, ...]. seen: arrays [B, ...], or [B, L, ...] if `along` splits L.
+      rows, along: the mesh axes that split B and L, where they divide them; `tensor` splits K.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return function
-    return jax.shard_map(function, mesh=mesh, in_specs=inputs, out_specs=outputs, check_vma=False)
+        return function(queries, keys, values, seen)
+    by_row, by_query = _dividing(rows, len(queries)), _dividing(along, queries.shape[1]) if along else None
+    by_head = _dividing((TENSOR,), keys.shape[1])
+    at_queries, at_keys = PartitionSpec(by_row, by_query, by_head), PartitionSpec(by_row, by_head)
+    split = jax.shard_map(function, mesh=mesh, in_specs=(at_queries, at_keys, at_keys, PartitionSpec(by_row, by_query)),
+                          out_specs=at_queries, check_vma=False)
+    return split(queries, keys, values, seen)
+
+
+def _dividing(axes: tuple[str, ...], size: int) -> tuple[str, ...] | None:
+    """These mesh axes, where they cut something into equal parts; None, which leaves it whole, where they do not."""
+    return axes if size % parts(axes) == 0 else None
 
 
 def _shape(settings: MeshSettings, available: int) -> dict[str, int]:
