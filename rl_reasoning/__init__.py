@@ -43,7 +43,7 @@ def keep_freed_memory(environment: Mapping[str, str], devices: Path = Path("/dev
         return False
     with contextlib.suppress(OSError, AttributeError, TypeError):  # TypeError: Windows has no handle of the process.
         mallopt = ctypes.CDLL(None).mallopt
-        return all([mallopt(parameter, value) for parameter, value in KEEPING])
+        return all(mallopt(parameter, value) for parameter, value in KEEPING)
     return False
 
 

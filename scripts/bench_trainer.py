@@ -20,7 +20,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +29,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from peer_check.environments import PeerUnavailable, python_of
+from peer_check.timed_peer import TimedPeer
 
 from rl_reasoning import optim
 from rl_reasoning.algorithms import ALGORITHMS
@@ -99,7 +98,7 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
     compiled, compile_seconds, _ = timed(lambda: update.lower(state, batch).compile())
     step = stepper(compiled, state, batch)
     step()  # warm
-    peers = [] if options.no_peers else [Peer.start(name, case, options.peers_folder) for name in PEERS]
+    peers = [] if options.no_peers else [start_peer(name, case, options.peers_folder) for name in PEERS]
     before = limit_seconds(case.config, given, batch)
     ours, walls, theirs = [], [], {peer: [] for peer in peers}
     for _ in range(options.pairs):
@@ -120,8 +119,16 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
         peer.stop()
         found |= {f"{kind}_ratio_{peer.name}": statistics.median(other[kind] / own for other, own in zip(
             steps, mine, strict=True)) for kind, mine in (("wall", walls), ("cpu", ours))}
-        found |= {f"{peer.name}_compile_cpu_s": peer.compile_seconds} if peer.compile_seconds else {}
+        found |= {f"{peer.name}_compile_cpu_s": peer.first["compile"]} if peer.first["compile"] else {}
     return found
+
+
+def start_peer(name: str, case: Case, folder: Path) -> TimedPeer:
+    """A peer's step on the same sizes and lengths."""
+    return TimedPeer.start(name, PEERS[name], f"train_{name}.py", {
+        "config": dataclasses.asdict(SIZES[case.size]), "dtype": case.dtype, "rows": ROWS[case.size],
+        "prompt": PROMPT, "answer": ANSWER, "threads": os.cpu_count(),
+        "lengths": answers(case.config, ROWS[case.size], case.ragged).lengths.tolist()}, folder)
 
 
 def prepared(config: DecoderConfig, given: Answers, memory: Memory = Memory(),
@@ -215,49 +222,6 @@ def alone(product: Callable[[jax.Array, jax.Array], jax.Array], one: jax.Array, 
     compiled = jax.jit(product).lower(one, two).compile()
     jax.block_until_ready(compiled(one, two))
     return min(timed(lambda: jax.block_until_ready(compiled(one, two)))[1] for _ in range(3))
-
-
-@dataclasses.dataclass(frozen=True)
-class Peer:
-    """A peer's step in its own environment: one process that compiles once and times a step when asked.
-
-    Attributes: compile_seconds: CPU.
-    """
-
-    name: str
-    process: subprocess.Popen
-    compile_seconds: float
-
-    @classmethod
-    def start(cls, name: str, case: Case, folder: Path) -> "Peer":
-        """Compiles and warms up the peer's step."""
-        script = Path(__file__).parent / "peer_check" / f"train_{name}.py"
-        environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        process = subprocess.Popen([str(python_of(PEERS[name], folder)), str(script)], stdin=subprocess.PIPE, text=True,
-                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                   env=environment | {"JAX_PLATFORMS": "cpu"})
-        first = cls(name, process, 0.0)._ask({
-            "config": dataclasses.asdict(SIZES[case.size]), "dtype": case.dtype, "rows": ROWS[case.size],
-            "prompt": PROMPT, "answer": ANSWER, "threads": os.cpu_count(),
-            "lengths": answers(case.config, ROWS[case.size], case.ragged).lengths.tolist()})
-        return cls(name, process, first["compile"])
-
-    def step(self) -> dict[str, float]:
-        """{"cpu", "wall"} seconds of one more step."""
-        return self._ask({})
-
-    def _ask(self, what: dict[str, Any]) -> dict[str, float]:
-        self.process.stdin.write(json.dumps(what) + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline()
-        if not answer:
-            raise PeerUnavailable(f"{self.name}'s step ended with exit code {self.process.wait()}")
-        return json.loads(answer)
-
-    def stop(self) -> None:
-        """Ends the process."""
-        self.process.stdin.close()
-        self.process.wait()
 
 
 if __name__ == "__main__":

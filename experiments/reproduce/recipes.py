@@ -23,7 +23,8 @@ def recipe(task: str, quick: bool) -> Experiment:
     config.compare = (BASE,)
     config.task.kind = task
     if task == "countdown":
-        # A larger space than the default's, half its warm start, the paper's own sampling at evaluation: Pass@256 leaves room.
+        # A larger space than the default's, half its warm start, and the paper's own sampling at evaluation leave room
+        # at Pass@256.
         config.task.countdown.high = 30
         config.task.countdown.limit = 100
         config.warm_start.steps = 200
