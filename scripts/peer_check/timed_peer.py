@@ -10,7 +10,7 @@ from typing import Any
 from peer_check.environments import PeerUnavailable, python_of
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class TimedPeer:
     """One process that compiles once and does one more step a line of its input.
 
