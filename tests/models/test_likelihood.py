@@ -94,6 +94,16 @@ def test_bf16_statistics_are_close_to_those_of_float32():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.1), one, other)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("budget", [90, 10_000])
+def test_a_bf16_head_has_the_gradient_of_float32(tied, budget):
+    """Of a list of tokens, too: XLA compiled a product for a CPU that it then could not compute."""
+    config, parameters, hidden, ids, expected = case(tied, 1.0)
+    half = dataclasses.replace(config, precision=Precision("float32", "float32", "bfloat16"))
+    found = differentiated(lambda p, h: token_logprobs(half, p, h, ids, budget=budget), parameters, hidden)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0.1, atol=0.1), found[1], expected[1])
+
+
 def test_peak_memory_is_bounded_by_the_chunk(config):
     """Forward and backward over 4,096 positions never hold the logits of more than a few chunks."""
     vocabulary, positions, chunk = 5_000, 4_096, 64
