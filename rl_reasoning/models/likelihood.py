@@ -212,9 +212,10 @@ def _gradient_of_head(way: _Way, pull: jax.Array, hidden: jax.Array) -> jax.Arra
     """What pulls [..., s, v] at scores give a block of the head, float32.
 
     Always made as [D, s, v] and then turned: the other way round a CPU turns all pulls, which takes it as long as the
-    product itself. The barrier keeps XLA from rewriting the one as the other. Hidden states
-    of bfloat16 are turned before it, behind a barrier of their own: jax 0.10.2 compiles a product for a CPU that sums
-    over the rows of both operands, and cannot compute it.
+    product itself. The barrier keeps XLA from rewriting the one as the other.
+
+    Hidden states of bfloat16 are turned before it, behind a barrier of their own: jax 0.10.2 compiles a product for a
+    CPU that sums over the rows of both operands, and cannot compute it.
     """
     turned = jnp.moveaxis(hidden, -1, 0)
     turned = jax.lax.optimization_barrier(turned) if hidden.dtype == jnp.bfloat16 else turned

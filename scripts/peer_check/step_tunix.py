@@ -1,7 +1,8 @@
 """Runs in tunix's environment: whole steps of its GRPO learner, from rollout to update, timed on request.
 
 The first line of standard input is the case as JSON (`scripts/bench_step.py`). One line of JSON comes back when the
-programs are compiled, and one for each further line of input: {"cpu": seconds, "wall": seconds, "tokens": drawn}.
+learner is made, which compiles in its first steps, and one for each further line of input: {"cpu": seconds, "wall":
+seconds, "tokens": drawn}.
 """
 
 import json
@@ -13,32 +14,13 @@ import jax
 import numpy as np
 import optax
 from flax import nnx
+from sample_tunix import NEVER, Numbers
 from train_tunix import model_of
 from tunix.rl import rl_cluster
 from tunix.rl.grpo.grpo_learner import GRPOConfig, GRPOLearner
 from tunix.rl.rollout.base_rollout import RolloutConfig
 
 Role = rl_cluster.Role
-NEVER = 2**30
-
-
-class Numbers:
-    """Token ids written as text; what pads is no token of the model."""
-
-    def encode(self, text):
-        return [int(word) for word in text.split()][1:]  # Its sampler puts the first token in front itself.
-
-    def decode(self, ids):
-        return " ".join(map(str, ids))
-
-    def bos_id(self):
-        return 1
-
-    def eos_id(self):
-        return NEVER
-
-    def pad_id(self):
-        return 0
 
 
 class Steps:
@@ -71,11 +53,10 @@ class Steps:
 
 
 def learner_of(case, steps):
-    steps.model = model_of(case)
     mesh = jax.sharding.Mesh(np.asarray(jax.devices()).reshape(1, 1), ("fsdp", "tp"))
     ends = list(range(case["config"]["vocabulary"] - case["ends"], case["config"]["vocabulary"])) or [NEVER]
     cluster = rl_cluster.RLCluster(
-        actor=steps.model, tokenizer=Numbers(), cluster_config=rl_cluster.ClusterConfig(
+        actor=model_of(case), tokenizer=Numbers(), cluster_config=rl_cluster.ClusterConfig(
             role_to_mesh=dict.fromkeys((Role.ACTOR, Role.REFERENCE, Role.ROLLOUT), mesh),
             training_config=rl_cluster.RLTrainingConfig(
                 actor_optimizer=optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-5)),
