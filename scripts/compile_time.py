@@ -64,7 +64,7 @@ def forward(config: DecoderConfig) -> tuple[Any, ...]:
     def run(parameters, tokens):
         positions = jnp.broadcast_to(jnp.arange(LENGTH), tokens.shape)
         mask = branch_mask(jnp.ones_like(tokens), jnp.zeros_like(tokens))
-        return logits(config, parameters, hidden_states(config, parameters, tokens, positions, mask)[0])
+        return logits(config, parameters, hidden_states(config, parameters, tokens, positions, mask))
 
     return run, shapes(config), jax.ShapeDtypeStruct((ROWS, LENGTH), jnp.int32)
 
@@ -80,7 +80,7 @@ def train_step(config: DecoderConfig, remat: str) -> tuple[Any, ...]:
 def sampling(config: DecoderConfig) -> tuple[Any, ...]:
     def run(parameters, ids, lengths, waiting, uniforms, rules):
         weights = unstack_layers(config, parameters)
-        slots = fill(prefill(config, weights, ids, lengths, waiting, rules), uniforms, rules)
+        slots = fill(config, prefill(config, weights, ids, lengths, waiting, rules), uniforms, rules)
         return decode(config, weights, slots, rules, jnp.int32(LENGTH), jnp.int32(0))
 
     rows, rules = jnp.arange(ROWS), make_rules(Sampling(max_tokens=LENGTH // 2), config.vocabulary, 1)

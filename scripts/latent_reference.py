@@ -47,7 +47,7 @@ def one_at_a_time(policy: Policy, parameters: Parameters, reward: Reward, settin
         """The whole sequence again: the state at its last token, and the likeliest token after it."""
         row, place = sequence[None], jnp.arange(length)[None]
         mask = branch_mask((place < used).astype(jnp.int32), jnp.zeros_like(row))
-        state = hidden_states(policy.config, parameters, row, place, mask)[0][0, used - 1].astype(jnp.float32)
+        state = hidden_states(policy.config, parameters, row, place, mask)[0, used - 1].astype(jnp.float32)
         return state, logits(policy.config, parameters, state).argmax()
 
     @jax.jit

@@ -53,7 +53,7 @@ def next_node_logits(config: DecoderConfig, parameters: Parameters, pairs: np.nd
 
     @jax.jit
     def last(parameters: Parameters) -> jax.Array:
-        hidden, _ = hidden_states(config, parameters, tokens, positions, mask)
+        hidden = hidden_states(config, parameters, tokens, positions, mask)
         return logits(config, parameters, hidden[:, -1])[:, :nodes]
 
     return np.asarray(last(parameters))

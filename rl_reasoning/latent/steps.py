@@ -49,7 +49,7 @@ def states(parameters: Parameters, prompts: Prompts, tokens: jax.Array, sizes: j
     ids, lengths = extend(prompts, tokens, sizes)
     positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
     segments = (positions < lengths[:, None]).astype(jnp.int32)
-    hidden, _ = hidden_states(config, parameters, ids, positions, row_mask(config, segments, jnp.zeros_like(ids)))
+    hidden = hidden_states(config, parameters, ids, positions, row_mask(config, segments, jnp.zeros_like(ids)))
     before = prompts.lengths[:, None] - 1 + jnp.arange(tokens.shape[1] + 1)
     return jnp.take_along_axis(hidden, before[:, :, None], axis=1)
 

@@ -3,7 +3,7 @@
 Kept are the result and, of each query, its largest score and the sum of its weights; a score for each pair of
 positions exists for some rows and some queries at a time, forward and backward (as in FlashAttention, arXiv
 2205.14135, but in plain products, which are what a CPU and XLA are good at). Spans of queries leave out the keys that
-lie behind all of the span. Decoding, where any slot of a cache may be seen and nothing is kept, has the plain softmax.
+lie behind all of the span. Of decoding, where nothing is kept, see `models.cache`.
 
 Shape letters as in `models.decoder`; G = H / K query heads share a key head.
 """
@@ -27,21 +27,16 @@ SHORTEST = 96  # queries of a span: shorter products lose more than they leave o
 _NEVER = -1e30  # finite, so that a query that sees nothing gives a mean and not NaN
 
 
-def attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, *, causal: bool) -> jax.Array:
+def attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array) -> jax.Array:
     """The values that each query sees, weighted by softmax(q k / sqrt(h)).
 
     Args:
-      queries: [B, L, K, G, h]. keys: [B, K, h, S]. values: [B, K, S, h].
-      mask: [B, L, S] bool, True where a query (second axis) may see a key (third).
-      causal: L = S, and the mask shows no query a later key than its own.
+      queries: [B, L, K, G, h]. keys: [B, K, h, L]. values: [B, K, L, h].
+      mask: [B, L, L] bool, True where a query (second axis) may see a key (third), never a later one.
 
     Returns:
       [B, L, K, G, h] in the type of the values.
     """
-    if not causal:  # decoding: few queries, and nothing to keep for a backward pass
-        scores = _scores(keys, queries, mask)
-        mixed = _product(_flat(jax.nn.softmax(scores, axis=-1).astype(values.dtype)), values)
-        return mixed.astype(values.dtype).reshape(*scores.shape[:-1], -1).swapaxes(1, 2)
     if parts((CONTEXT,)) == 1:
         return _looking_back(queries, keys, values, mask)
     # Each device has its part of the queries and needs all keys; how much they see of them is in the mask alone.

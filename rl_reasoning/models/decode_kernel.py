@@ -27,8 +27,8 @@ _NEVER = -1e30  # finite, so that nothing minus nothing is no NaN
 
 
 def decode_attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, *,
-                     interpret: bool = False) -> jax.Array:
-    """The values that each row's one query sees, weighted by softmax(q k / sqrt(h)) in float32.
+                     interpret: bool = False) -> tuple[jax.Array, jax.Array]:
+    """The values that each row's one token sees, weighted by softmax(q k / sqrt(h)) in float32.
 
     Args:
       queries: [B, 1, K, G, h]. keys: [B, K, h, S]. values: [B, K, S, h].
@@ -36,10 +36,11 @@ def decode_attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mas
       interpret: whether the kernel is interpreted, which any machine can do, slowly.
 
     Returns:
-      [B, 1, K, G, h] in the type of the values.
+      [B, 1, K, G, h] and the logarithms of the weights' sums [B, 1, K, G], in float32.
     """
-    return attention_by_device(functools.partial(_attend, interpret=interpret), queries, keys, values, mask,
-                               rows=BATCH)
+    found = attention_by_device(functools.partial(_attend, interpret=interpret), queries, keys, values, mask,
+                                rows=BATCH)
+    return found[..., :-1], found[..., -1]
 
 
 def slots_at_a_time(keys: jax.Array) -> int:
@@ -50,7 +51,7 @@ def slots_at_a_time(keys: jax.Array) -> int:
 
 
 def _attend(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, *, interpret: bool) -> jax.Array:
-    """On one device."""
+    """On one device; the logarithms are one more number behind what is mixed."""
     rows, heads, width, slots = keys.shape
     group, size = queries.shape[3], slots_at_a_time(keys)
     steps = -(-slots // size)
@@ -59,28 +60,29 @@ def _attend(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Ar
     if not interpret:  # where it has room, the compiler would bring a whole cache into the chip's own memory first
         keys, values = (pltpu.with_memory_space_constraint(x, pltpu.HBM) for x in (keys, values))
     one_row = pl.BlockSpec((1, heads, group, width), lambda row, step, *_: (row, 0, 0, 0))
+    one_mass = pl.BlockSpec((1, heads, group, 1), lambda row, step, *_: (row, 0, 0, 0))
 
     def block(shape: tuple[int, ...], axis: int) -> pl.BlockSpec:
         """The listed block of slots, which lie on this axis."""
         return pl.BlockSpec((1, *shape), lambda row, step, at, _: (row, *(
             at[row * steps + step] if each == axis else 0 for each in range(1, len(shape) + 1))))
 
-    mixed: jax.Array = pl.pallas_call(
+    mixed, mass = pl.pallas_call(
         functools.partial(_kernel, slots=slots, steps=steps),
-        out_shape=jax.ShapeDtypeStruct((rows, heads, group, width), values.dtype),
+        out_shape=[jax.ShapeDtypeStruct((rows, heads, group, size), jnp.float32) for size in (width, 1)],
         grid_spec=pltpu.PrefetchScalarGridSpec(
-            num_scalar_prefetch=2, grid=(rows, steps), out_specs=one_row,
+            num_scalar_prefetch=2, grid=(rows, steps), out_specs=[one_row, one_mass],
             in_specs=[one_row, block((heads, width, size), 3), block((heads, size, width), 2), block((1, size), 2)],
             scratch_shapes=[pltpu.VMEM((heads, group, 1), jnp.float32), pltpu.VMEM((heads, group, 1), jnp.float32),
                             pltpu.VMEM((heads, group, width), jnp.float32)]),
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
         interpret=interpret, name="decode_attention",
     )(places.reshape(-1), real.sum(axis=-1), queries[:, 0], keys, values, mask.astype(jnp.int32))
-    return mixed[:, None]
+    return jnp.concatenate([mixed, mass], axis=-1)[:, None]
 
 
-def _kernel(places: Any, counts: Any, queries: Any, keys: Any, values: Any, seen: Any, mixed: Any, top: Any, mass: Any,
-            total: Any, *, slots: int, steps: int) -> None:
+def _kernel(places: Any, counts: Any, queries: Any, keys: Any, values: Any, seen: Any, mixed: Any, sums: Any, top: Any,
+            mass: Any, total: Any, *, slots: int, steps: int) -> None:
     """One block of one row: what its weights sum to, and what they mix, relative to the largest score so far."""
     row, step = pl.program_id(0), pl.program_id(1)
     heads, width, size = keys.shape[1:]
@@ -106,4 +108,6 @@ def _kernel(places: Any, counts: Any, queries: Any, keys: Any, values: Any, seen
 
     @pl.when(step == steps - 1)
     def _() -> None:
-        mixed[0] = (total[...] / jnp.where(mass[...] > 0, mass[...], 1)).astype(mixed.dtype)
+        some = mass[...] > 0
+        mixed[0] = total[...] / jnp.where(some, mass[...], 1)
+        sums[0] = jnp.where(some, top[...] + jnp.log(jnp.where(some, mass[...], 1)), _NEVER)

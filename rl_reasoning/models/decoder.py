@@ -11,10 +11,11 @@ Shape letters: B rows, L positions, S cache slots, D width, H query heads, K key
 width, V vocabulary.
 """
 
+import dataclasses
 import functools
 import operator
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from flax import nnx
 from rl_reasoning.arrays import Array
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.attention import attention
-from rl_reasoning.models.decode_kernel import decode_attention
+from rl_reasoning.models.cache import Cache, Shared, attend, write
 from rl_reasoning.models.quantized import quantize
 from rl_reasoning.models.remat import scan_layers
 from rl_reasoning.models.rotary import Rotation, rotate, rotation
@@ -33,40 +34,40 @@ from rl_reasoning.parallel.rules import BATCH
 
 Parameters = dict[str, Any]
 
-
-class Cache(NamedTuple):
-    """Keys and values of one layer. The layouts are the ones in which decode attention runs fastest.
-
-    keys: [B, K, h, S]. values: [B, K, S, h].
-    """
-
-    keys: jax.Array
-    values: jax.Array
-
+FEW = 128  # tokens whose states a CPU has as [features, tokens] in decoding: more are as fast the other way round
+FEW_LOGITS = 64  # rows whose logits it has as [V, rows]
 
 class Norm(nnx.RMSNorm):
-    """Root-mean-square norm (arXiv 1910.07467) over the last axis; its statistics are float32."""
+    """Root-mean-square norm (arXiv 1910.07467) over a state's features, or a head's; its statistics are float32."""
 
     def __init__(self, config: DecoderConfig, size: int = 0, *, rngs: nnx.Rngs):
-        precision = config.precision
+        """size: of a head, whose numbers lie along the last axis; 0 is a state."""
+        precision, axis = config.precision, 0 if config.features_first and not size else -1
         super().__init__(size or config.width, epsilon=config.norm_epsilon, dtype=precision.compute,
-                         param_dtype=precision.others, rngs=rngs)
+                         param_dtype=precision.others, reduction_axes=axis, feature_axes=axis, rngs=rngs)
 
 
 class Linear(nnx.Module):
-    """x W + bias, with W in float or in int8 with a scale an output, and a low-rank adapter where one is asked for."""
+    """x W + bias, with W in float or in int8 with a scale an output, and a low-rank adapter where one is asked for.
+
+    Decoding for a CPU has W as [out, in] under another name, so that one can not be taken for the other.
+    """
 
     def __init__(self, config: DecoderConfig, name: str, inputs: int, outputs: int, *, bias: bool = False,
                  residual_parts: int = 1, rngs: nnx.Rngs):
         precision, init = config.precision, _scaled_init(residual_parts)
-        self.compute = precision.compute
+        self.compute, self.features_first, self.turned = precision.compute, config.features_first, config.for_cpu
         self.gain = config.lora.alpha / config.lora.rank if config.lora and config.lora.covers(name) else None
         kernel = init(rngs.params(), (inputs, outputs), jnp.float32)
         self.quantized, self.biased = precision.parameters == "int8", bias
         if self.quantized:
             kernel, scale = quantize(kernel)
             self.scale = nnx.Param(scale)
-        self.kernel = nnx.Param(kernel.astype(precision.parameters))
+        kernel = kernel.astype(precision.parameters)
+        if self.turned:
+            self.kernel_turned = nnx.Param(kernel.T)
+        else:
+            self.kernel = nnx.Param(kernel)
         if bias:
             self.bias = nnx.Param(jnp.zeros(outputs, precision.others))
         if config.lora and self.gain is not None:
@@ -76,12 +77,22 @@ class Linear(nnx.Module):
             self.lora_b = nnx.Param(jnp.zeros((config.lora.rank, outputs), jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = x @ self.kernel[...].astype(self.compute)
+        """[rows, in] -> [rows, out], or both turned where features come first."""
+        y = self._product(x, self.kernel_turned[...].T if self.turned else self.kernel[...])
         if self.quantized:
-            y = (y * self.scale[...]).astype(self.compute)
+            y = (y * self._each(self.scale)).astype(self.compute)
         if self.gain is not None:
-            y = y + x @ self.lora_a[...].astype(self.compute) @ self.lora_b[...].astype(self.compute) * self.gain
-        return y + self.bias[...].astype(self.compute) if self.biased else y
+            y = y + self._product(self._product(x, self.lora_a[...]), self.lora_b[...]) * self.gain
+        return y + self._each(self.bias).astype(self.compute) if self.biased else y
+
+    def _product(self, x: jax.Array, matrix: jax.Array) -> jax.Array:
+        matrix = matrix.astype(self.compute)
+        # Without the barrier XLA turns a product back whose result is turned later.
+        return jax.lax.optimization_barrier(matrix.T @ x) if self.features_first else x @ matrix
+
+    def _each(self, values: nnx.Param) -> jax.Array:
+        """One number an output, beside outputs."""
+        return values[...][:, None] if self.features_first else values[...]
 
 
 class Attention(nnx.Module):
@@ -101,11 +112,11 @@ class Attention(nnx.Module):
 
     def project(self, x: jax.Array, turn: Rotation, *,
                 causal: bool = False) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """x [B * L, D] -> queries [B, L, K, H/K, h], keys [B, K, h, L], values [B, K, L, h]."""
+        """x [B * L, D] or [D, B * L] -> queries [B, L, K, H/K, h], keys [B, K, h, L], values [B, K, L, h]."""
         c, (rows, length) = self.config, turn.sin.shape[:2]
 
         def heads(x: jax.Array) -> jax.Array:
-            x = x.reshape(rows * length, -1, c.head_dim)
+            x = (x.T if c.features_first else x).reshape(rows * length, -1, c.head_dim)
             return unfold(x, rows, length) if causal else x.reshape(rows, length, *x.shape[1:])
 
         queries, keys, values = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
@@ -114,20 +125,18 @@ class Attention(nnx.Module):
         queries = rotate(queries, turn).reshape(rows, length, c.kv_heads, c.heads // c.kv_heads, c.head_dim)
         return queries, rotate(keys, turn).transpose(0, 2, 3, 1), values.transpose(0, 2, 1, 3)
 
-    def attend(self, queries: jax.Array, cache: Cache, mask: jax.Array | Blocks, *, causal: bool = False) -> jax.Array:
-        """Softmax attention in float32. mask [B, L, S] is True where a key may be seen. Returns [B * L, D].
-
-        causal: the keys are those of the queries' own positions, in packed rows and not in a cache.
-        """
-        c = self.config
+    def in_rows(self, queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array | Blocks) -> jax.Array:
+        """Softmax attention in packed rows. mask [B, L, L] is True where a key may be seen. Returns [B * L, D]."""
         if isinstance(mask, Blocks):
-            mixed = splash_attention(queries, cache.keys, cache.values, mask, interpret=c.interpret)
-        elif c.decode_attention == "kernel" and not causal and mask.shape[1] == 1:
-            mixed = decode_attention(queries, cache.keys, cache.values, mask, interpret=c.interpret)
+            mixed = splash_attention(queries, keys, values, mask, interpret=self.config.interpret)
         else:
-            mixed = attention(queries, cache.keys, cache.values, mask, causal=causal)
-        mixed = mixed.reshape(*mixed.shape[:2], c.heads * c.head_dim)
-        return self.output(fold(mixed) if causal else mixed.reshape(-1, mixed.shape[-1]))
+            mixed = attention(queries, keys, values, mask)
+        return self.output(fold(mixed.reshape(*mixed.shape[:2], -1)))
+
+    def to_caches(self, queries: jax.Array, cache: Cache, mask: jax.Array, shared: tuple[Any, ...]) -> jax.Array:
+        """Softmax attention to caches, see `cache.attend`. Returns [B * L, D], turned where features come first."""
+        mixed = attend(self.config, queries, cache, mask, *shared).reshape(queries.shape[0] * queries.shape[1], -1)
+        return self.output(mixed.T if self.config.features_first else mixed)
 
 
 class GatedMLP(nnx.Module):
@@ -159,33 +168,30 @@ class Block(nnx.Module):
             self.attention_output_norm = Norm(config, rngs=rngs)
             self.mlp_output_norm = Norm(config, rngs=rngs)
 
-    def __call__(self, x: jax.Array, turn: Rotation, mask: jax.Array | Blocks) -> tuple[jax.Array, Cache]:
-        """x [B * L, D], mask [B, L, L] of no later keys -> x and the layer's keys and values."""
-        queries, keys, values = self.attention.project(self._attention_input(x), turn, causal=True)
-        return self._finish(x, queries, Cache(keys, values), mask, causal=True)
+    def __call__(self, x: jax.Array, turn: Rotation, mask: jax.Array | Blocks) -> jax.Array:
+        """x [B * L, D], mask [B, L, L] of no later keys -> x."""
+        projected = self.attention.project(self._attention_input(x), turn, causal=True)
+        return self._finish(x, self.attention.in_rows(*projected, mask))
 
-    def extend(self, x: jax.Array, turn: Rotation, mask: jax.Array, cache: Cache,
-               slot: jax.Array) -> tuple[jax.Array, Cache]:
-        """L more tokens a row: x [B * L, D], mask [B, L, S]; keys and values go to the cache from `slot` on."""
+    def extend(self, x: jax.Array, turn: Rotation, mask: jax.Array, cache: Cache, slot: jax.Array,
+               shared: tuple[Any, ...]) -> tuple[jax.Array, Cache]:
+        """L more tokens a row, as `extend` has them; keys and values go to the cache from `slot` on."""
         queries, keys, values = self.attention.project(self._attention_input(x), turn)
-        cache = Cache(jax.lax.dynamic_update_slice_in_dim(cache.keys, keys, slot, axis=3),
-                      jax.lax.dynamic_update_slice_in_dim(cache.values, values, slot, axis=2))
-        return self._finish(x, queries, cache, mask)
+        cache = write(cache, keys, values, slot)
+        return self._finish(x, self.attention.to_caches(queries, cache, mask, shared)), cache
 
     def _attention_input(self, x: jax.Array) -> jax.Array:
         return x if self.placement == "post" else self.attention_norm(x)
 
-    def _finish(self, x: jax.Array, queries: jax.Array, cache: Cache, mask: jax.Array | Blocks, *,
-                causal: bool = False) -> tuple[jax.Array, Cache]:
-        attended = self.attention.attend(queries, cache, mask, causal=causal)
+    def _finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
         if self.placement == "post":
             x = self.attention_norm(x + attended)
-            return self.mlp_norm(x + self.mlp(x)), cache
+            return self.mlp_norm(x + self.mlp(x))
         if self.placement == "peri":
             x = x + self.attention_output_norm(attended)
-            return x + self.mlp_output_norm(self.mlp(self.mlp_norm(x))), cache
+            return x + self.mlp_output_norm(self.mlp(self.mlp_norm(x)))
         x = x + attended
-        return x + self.mlp(self.mlp_norm(x)), cache
+        return x + self.mlp(self.mlp_norm(x))
 
 
 class Decoder(nnx.Module):
@@ -209,8 +215,8 @@ def initialize(config: DecoderConfig, key: jax.Array) -> Parameters:
 
 
 def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, positions: Array,
-                  mask: jax.Array | Blocks, *, remat: str = "none") -> tuple[jax.Array, Cache]:
-    """Final hidden states of every position, and the keys and values of every layer.
+                  mask: jax.Array | Blocks, *, remat: str = "none") -> jax.Array:
+    """Final hidden states of every position.
 
     Args:
       tokens, positions: [B, L] int32.
@@ -219,20 +225,19 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, 
       remat: what the backward pass computes again, see `models.remat`.
 
     Returns:
-      [B, L, D] after the final norm, and a `Cache` with a leading layer axis.
+      [B, L, D] after the final norm.
     """
-    def layer(x: jax.Array, inputs: Any) -> tuple[jax.Array, Cache]:
+    def layer(x: jax.Array, inputs: Any) -> tuple[jax.Array, None]:
         block_parameters, window = inputs
         seen = mask if window is None or isinstance(mask, Blocks) else mask & _in_window(window, distance)
-        x, cache = _merge(Block, config, block_parameters)(x, turn, seen)
-        return constrain(x, BATCH), cache
+        return constrain(_merge(Block, config, block_parameters)(x, turn, seen), BATCH), None
 
     turn = rotation(config, positions)
     distance = positions[:, :, None] - positions[:, None, :]
     windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None
     x = constrain(_embed(config, parameters, fold(tokens)), BATCH)
-    x, cache = scan_layers(layer, x, (parameters["layers"], windows), remat)
-    return unfold(_merge(Norm, config, parameters["final_norm"])(x), *tokens.shape), cache
+    x, _ = scan_layers(layer, x, (parameters["layers"], windows), remat)
+    return unfold(_merge(Norm, config, parameters["final_norm"])(x), *tokens.shape)
 
 
 def row_mask(config: DecoderConfig, segments: Array, branches: Array) -> jax.Array | Blocks:
@@ -257,55 +262,74 @@ def branch_mask(segments: Array, branches: Array) -> jax.Array:
 
 
 def unstack_layers(config: DecoderConfig, parameters: Parameters) -> Parameters:
-    """The parameters with a list of layers, for `extend`: slicing the stack in a decode loop copies it each turn."""
-    layers = [jax.tree.map(operator.itemgetter(i), parameters["layers"]) for i in range(config.layers)]
-    return parameters | {"layers": layers}
+    """The parameters with a list of layers, for `extend`: slicing the stack in a decode loop copies it each turn.
+
+    For a CPU their matrices are turned to [out, in]. As the left operand of a product a matrix is read as it is; as the
+    right one it is rearranged at every product, which for few rows takes as long as the product.
+    """
+    layers = parameters["layers"]
+    if not isinstance(layers, list):
+        layers = [jax.tree.map(operator.itemgetter(i), layers) for i in range(config.layers)]
+    return parameters | {"layers": [_turned(layer) for layer in layers] if config.for_cpu else layers}
 
 
-def empty_cache(config: DecoderConfig, rows: int, slots: int) -> list[Cache]:
-    """A cache for each layer, of zeros."""
-    shape, dtype = (rows, config.kv_heads), config.precision.compute
-    keys, values = (*shape, config.head_dim, slots), (*shape, slots, config.head_dim)
-    return [Cache(jnp.zeros(keys, dtype), jnp.zeros(values, dtype)) for _ in range(config.layers)]
+def _turned(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    return {"kernel_turned" if name == "kernel" else name: part.T if name == "kernel" else _turned(part)
+            for name, part in tree.items()}
 
 
-def extend(config: DecoderConfig, parameters: Parameters, tokens: jax.Array, positions: jax.Array,
-           distance: jax.Array, caches: list[Cache], slot: jax.Array | int) -> tuple[jax.Array, list[Cache]]:
+def extend(config: DecoderConfig, parameters: Parameters, tokens: jax.Array, turn: Rotation,
+           distance: jax.Array, caches: list[Cache], slot: jax.Array | int,
+           shared: Shared | None = None) -> tuple[jax.Array, list[Cache]]:
     """Hidden states of L more tokens a row against the cache: a prompt, a piece of one, or one sampled token.
 
     Args:
-      parameters: from `unstack_layers`. tokens, positions: [B, L] int32.
+      parameters: from `unstack_layers`. tokens: [B, L] int32. turn: of their positions (`rotary.rotation`).
       distance: [B, L, S] int32, how many positions a slot lies behind a token (0 is the token itself); negative
         where the slot must not be seen.
-      slot: where the new keys and values go, in L slots from here on.
+      slot: where the new keys and values go, in L slots of one block from here on.
+      shared: further caches, of earlier tokens than the rows' own; no layer may have a window then.
 
     Returns:
       [B, L, D] after the final norm, and the updated caches.
     """
-    x, turn, updated = constrain(_embed(config, parameters, tokens.reshape(-1)), BATCH), rotation(config, positions), []
-    windows = config.windows or (0,) * config.layers
-    for block_parameters, cache, window in zip(parameters["layers"], caches, windows, strict=True):
+    first = config.for_cpu and tokens.size <= FEW
+    config = dataclasses.replace(config, features_first=first)
+    x = constrain(_embed(config, parameters, tokens.reshape(-1)), BATCH)
+    x, updated, windows = x.T if first else x, [], config.windows or (0,) * config.layers
+    for number, (block_parameters, cache, window) in enumerate(zip(parameters["layers"], caches, windows, strict=True)):
         seen = (distance >= 0) & _in_window(window, distance)
-        x, cache = _extend_block(config, block_parameters, x, turn, seen, cache, slot)
+        also = (shared.caches[number], shared.lengths) if shared else ()
+        x, cache = _extend_block(config, block_parameters, x, turn, seen, cache, slot, also)
         updated.append(cache)
-    return _merge(Norm, config, parameters["final_norm"])(x).reshape(*tokens.shape, -1), updated
+    x = _merge(Norm, config, parameters["final_norm"])(x)
+    x = jax.lax.optimization_barrier(x.T) if first else x  # or the head's product would read it turned
+    return x.reshape(*tokens.shape, -1), updated
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _extend_block(config: DecoderConfig, parameters: Parameters, x: jax.Array, turn: Rotation, mask: jax.Array,
-                  cache: Cache, slot: jax.Array) -> tuple[jax.Array, Cache]:
+                  cache: Cache, slot: jax.Array, shared: tuple[Any, ...]) -> tuple[jax.Array, Cache]:
     """`Block.extend`, traced once for all layers that look alike: a fifth less to compile of 30."""
-    return _merge(Block, config, parameters).extend(x, turn, mask, cache, slot)
+    return _merge(Block, config, parameters).extend(x, turn, mask, cache, slot, shared)
 
 
-def logits(config: DecoderConfig, parameters: Parameters, hidden: jax.Array) -> jax.Array:
-    """Float32 logits [..., V] of hidden states [..., D]; the one function for sampler and trainer."""
+def logits(config: DecoderConfig, parameters: Parameters, hidden: jax.Array, *, turned: bool = False) -> jax.Array:
+    """Float32 logits [..., V] of hidden states [..., D]; the one function for sampler and trainer.
+
+    turned: those of [B, D] as [V, B].
+    """
     hidden = hidden.astype(config.precision.head)
     if config.tied:
         table = parameters["embed"]["embedding"].astype(hidden.dtype)
+        if turned:
+            return jnp.matmul(table, hidden.T, preferred_element_type=jnp.float32)
         return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
     kernel = parameters["head"]["kernel"].astype(hidden.dtype)
-    return jnp.einsum("...d,dv->...v", hidden, kernel, preferred_element_type=jnp.float32)
+    found = jnp.einsum("...d,dv->...v", hidden, kernel, preferred_element_type=jnp.float32)
+    return found.T if turned else found
 
 
 def _embed(config: DecoderConfig, parameters: Parameters, tokens: Array) -> jax.Array:

@@ -26,6 +26,26 @@ def rotation(config: DecoderConfig, positions: Array) -> Rotation:
     return Rotation(jnp.sin(angles) * scaling.magnitude, jnp.cos(angles) * scaling.magnitude)
 
 
+class RotationTable(NamedTuple):
+    """Sine and cosine for all positions below a length, [S, h / 2].
+
+    Looked up rather than computed where each layer would compute them again, for every head, as XLA's fusions have it.
+    """
+
+    sin: jax.Array
+    cos: jax.Array
+
+    def __call__(self, positions: Array) -> Rotation:
+        """The rotation of positions [B, L] int."""
+        return Rotation(self.sin[positions][:, :, None], self.cos[positions][:, :, None])
+
+
+def rotation_table(config: DecoderConfig, length: int) -> RotationTable:
+    """Of positions 0 to length - 1."""
+    found = rotation(config, jnp.arange(length)[None])
+    return RotationTable(found.sin[0, :, 0], found.cos[0, :, 0])
+
+
 def rotate(x: jax.Array, turn: Rotation) -> jax.Array:
     """Turns the pairs (i, i + h / 2) of each head, in float32. x: [B, L, heads, h]; the type stays."""
     first, second = jnp.split(x, 2, axis=-1)

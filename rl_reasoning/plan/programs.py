@@ -12,6 +12,7 @@ from rl_reasoning import optim
 from rl_reasoning.algorithms import Algorithm
 from rl_reasoning.config import RL, Sampling
 from rl_reasoning.models.architecture import DecoderConfig
+from rl_reasoning.models.cache import empty_cache
 from rl_reasoning.models.decoder import initialize, unstack_layers
 from rl_reasoning.parallel import Layout, Shards
 from rl_reasoning.parallel.rules import BATCH, TENSOR
@@ -148,7 +149,7 @@ def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
     heads = TENSOR if config.kv_heads % layout.mesh.shape[TENSOR] == 0 else None
 
     def sharding(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
-        axes = (BATCH, heads) if leaf.ndim == 4 else (BATCH,) if leaf.ndim else ()
+        axes = (BATCH, heads) if leaf.ndim == 5 else (BATCH,) if leaf.ndim else ()
         return NamedSharding(layout.mesh, PartitionSpec(*axes))
 
     def loop(parameters: Any, slots: decode.Slots) -> decode.Slots:
@@ -158,7 +159,7 @@ def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
     placed = _on(parameters, shardings(layout, parameters)), _on(state, jax.tree.map(sharding, state))
     run = jax.jit(loop, donate_argnums=1)
     held = {"parameters": _bytes(placed[0]), "cache": _bytes(placed[1])}
-    places = state.caches[0].keys.shape[-1]
+    places = state.caches[0].places
     kernels = 4.0 * config.layers * slots * config.heads * config.head_dim * places / layout.mesh.size
     return Program(run, placed, slots, held, 2.0 * weights(config) * slots, held["parameters"],
                    kernels if config.decode_attention == "kernel" else 0.0)
@@ -166,13 +167,11 @@ def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
 
 def _slots(sizes: Sizes, slots: int) -> decode.Slots:
     config, rl = sizes.config, sizes.rl
-    shape = (slots, config.kv_heads, config.head_dim, sizes.prompt_tokens + rl.max_tokens)
-    dtype = jnp.dtype(config.precision.compute)
+    caches = jax.eval_shape(lambda: empty_cache(config, slots, sizes.prompt_tokens + rl.max_tokens))
     array: Any = jax.ShapeDtypeStruct  # stands for one
-    keys, values = array(shape, dtype), array((*shape[:2], shape[3], shape[2]), dtype)
     row, table = array((slots,), jnp.int32), array((slots, rl.max_tokens), jnp.int32)
     return decode.Slots(
-        turn=array((), jnp.int32), caches=[decode.Cache(keys, values)] * config.layers, last=row,
+        turn=array((), jnp.int32), caches=caches, prompts=[], last=row,
         prompt=row, count=row, limit=row, born=row, ids=table, logprobs=array(table.shape, jnp.float32),
         uniforms=array(table.shape, jnp.float32), reason=array((slots,), jnp.int8))
 

@@ -1,17 +1,21 @@
 """The compiled programs of the decode engine: prompts into caches, and the loop that draws tokens.
 
-A batch of slots draws one token each at every turn of one loop on the device. A prompt is prefilled once; its keys
-and values are copied to the slots of its samples. When an answer ends, the next waiting sample takes its slot within
-the loop, without a word to the host. When none waits, and few answers are still in work, they move to fewer slots.
+A batch of slots draws one token each at every turn of one loop on the device. A prompt is prefilled once. Where all
+answers have slots and every m that follow one another have one prompt, those slots share its keys and values, which
+every turn reads once; else they are copied to the slots of its samples. When an answer ends, the next waiting sample
+takes its slot within the loop, without a word to the host. When none waits, and few answers are still in work, they
+move to fewer slots.
 
-Every slot has room for a prompt, and a ring of T places for its answer. All slots write to the same place of the ring
-at the same turn, whenever their answers began, so that the cache is updated by one slice and never by a scatter. An
-answer has at most T tokens, so the ring never overwrites what it still needs.
+Every slot has a ring of T places for its answer, and room for a prompt before it unless it shares one. All slots write
+to the same place of the ring at the same turn, whenever their answers began, so that the cache is updated by one slice
+and never by a scatter. An answer has at most T tokens, so the ring never overwrites what it still needs.
 
-Shape letters: B slots, W prompts of a window, Q samples of a window, Lp prompt tokens, T answer tokens, V vocabulary.
+Shape letters: B slots, P prompts that they share, W prompts of a window, Q samples of a window, Lp prompt tokens, T
+answer tokens, V vocabulary.
 """
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -19,7 +23,9 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from rl_reasoning.arrays import Array
-from rl_reasoning.models.decoder import Cache, DecoderConfig, Parameters, empty_cache, extend, logits
+from rl_reasoning.models.cache import Cache, Shared, empty_cache, one_block, with_room
+from rl_reasoning.models.decoder import FEW_LOGITS, DecoderConfig, Parameters, extend, logits
+from rl_reasoning.models.rotary import RotationTable, rotation_table
 from rl_reasoning.parallel import constrain, parts
 from rl_reasoning.parallel.rules import BATCH, TENSOR
 from rl_reasoning.sampling.draw import Draw, Rules, draw_token
@@ -60,14 +66,17 @@ class Window(NamedTuple):
 class Slots(NamedTuple):
     """What every slot holds.
 
-    turn: scalar, turns of the loop so far; the ring's place for this turn is turn % T. caches: one a layer, Lp + T
-    places. last: [B] newest token. prompt: [B] prompt length. count: [B] tokens so far. limit: [B] most tokens. born:
-    [B] turn at which the first token was there; token i is at place (born + i) % T of ids and logprobs [B, T].
-    uniforms: [B, T] in [0, 1), column i is what token i is drawn with. reason: [B] int8, `RUNNING` or a `StopReason`.
+    turn: scalar, turns of the loop so far; the ring's place for this turn is turn % T. caches: one a layer, of B rows,
+    whose last T places are the ring. prompts: one a layer, of P rows that B / P slots each share; none where each slot
+    has its prompt in the first places of its own cache. last: [B] newest token. prompt: [B] prompt length. count: [B]
+    tokens so far. limit: [B] most tokens. born: [B] turn at which the first token was there; token i is at place
+    (born + i) % T of ids and logprobs [B, T]. uniforms: [B, T] in [0, 1), column i is what token i is drawn with.
+    reason: [B] int8, `RUNNING` or a `StopReason`.
     """
 
     turn: jax.Array
     caches: list[Cache]
+    prompts: list[Cache]
     last: jax.Array
     prompt: jax.Array
     count: jax.Array  # type: ignore[assignment]  # hides a tuple's own count, which nothing calls
@@ -129,7 +138,7 @@ def _prefill_rows(config: DecoderConfig, parameters: Parameters,
     ids, lengths = prompts
     rows, size = ids.shape
     piece = min(size, PIECE)
-    slots = jnp.arange(size + -size % piece)
+    slots, table = jnp.arange(size + -size % piece), rotation_table(config, size + -size % piece)
     # What lies beyond a prompt must not matter, even where its embedding is not a number.
     ids = jnp.where(jnp.arange(size) < lengths[:, None], ids, ids[:, :1])
     ids = jnp.pad(ids, ((0, 0), (0, -size % piece)), mode="edge")
@@ -138,7 +147,8 @@ def _prefill_rows(config: DecoderConfig, parameters: Parameters,
         caches, last = carry
         positions = jnp.broadcast_to(start + jnp.arange(piece), (rows, piece))
         tokens = jax.lax.dynamic_slice_in_dim(ids, start, piece, axis=1)
-        hidden, caches = extend(config, parameters, tokens, positions, positions[:, :, None] - slots, caches, start)
+        hidden, caches = extend(config, parameters, tokens, table(positions), positions[:, :, None] - slots, caches,
+                                start)
         at = lengths - 1 - start
         here = jnp.take_along_axis(hidden, jnp.clip(at, 0, piece - 1)[:, None, None], axis=1)[:, 0]
         return caches, jnp.where(((at >= 0) & (at < piece))[:, None], here, last)
@@ -148,21 +158,26 @@ def _prefill_rows(config: DecoderConfig, parameters: Parameters,
         return one_piece(jnp.int32(0), first)
     pieces = (lengths.max() + piece - 1) // piece
     caches, last = jax.lax.fori_loop(0, pieces, lambda i, carry: one_piece(i * piece, carry), first)
-    return [Cache(cache.keys[..., :size], cache.values[:, :, :size]) for cache in caches], last
+    return [Cache(cache.keys[..., :size], cache.values[..., :size, :]) for cache in caches], last
 
 
-@jax.jit
-def fill(window: Window, uniforms: Array, rules: Rules) -> Slots:
-    """One slot for each of the window's Q samples, whose numbers are [Q, T]; what is beyond the count is ended."""
+@functools.partial(jax.jit, static_argnames=("config", "share"))
+def fill(config: DecoderConfig, window: Window, uniforms: Array, rules: Rules, share: int = 1) -> Slots:
+    """One slot for each of the window's Q samples, whose numbers are [Q, T]; what is beyond the count is ended.
+
+    share: how many samples that follow one another have a prompt in common, from the first on.
+    """
     waiting, first = window.waiting, window.first
     size, tokens = uniforms.shape
-    caches = [Cache(jnp.pad(keys[waiting.prompt], ((0, 0), (0, 0), (0, 0), (0, tokens))),
-                    jnp.pad(values[waiting.prompt], ((0, 0), (0, 0), (0, tokens), (0, 0))))
-              for keys, values in window.caches]
+    prompt = waiting.prompt.reshape(-1, share)[:, 0]
+    caches = [Cache(*(x[prompt] for x in cache)) for cache in window.caches]
+    prompts = [with_room(config, cache, 0) for cache in caches] if share > 1 else []
+    caches = [with_room(config, cache, tokens) for cache in caches] if share == 1 else [
+        with_room(config, cache, tokens) for cache in empty_cache(config, size, 0)]
     count, reason = _after(first, jnp.zeros_like(waiting.prompt), waiting.limits, rules)
     reason = jnp.where(jnp.arange(size) < waiting.count, reason, StopReason.CANCELLED).astype(jnp.int8)
     zero = jnp.zeros(size, jnp.int32)
-    slots = Slots(jnp.int32(0), caches, first.ids, window.lengths[waiting.prompt], count,
+    slots = Slots(jnp.int32(0), caches, prompts, first.ids, window.lengths[waiting.prompt], count,
                   jnp.asarray(waiting.limits), zero, jnp.zeros((size, tokens), jnp.int32).at[:, 0].set(first.ids),
                   jnp.zeros((size, tokens), jnp.float32).at[:, 0].set(first.logprobs), jnp.asarray(uniforms), reason)
     return _split(slots)
@@ -178,9 +193,8 @@ def _split(slots: Slots) -> Slots:
 def decode(config: DecoderConfig, parameters: Parameters, slots: Slots, rules: Rules, turns: jax.Array,
            few: jax.Array) -> Slots:
     """Draws tokens until no device has more than `few` answers in work, or for so many turns."""
-    last = slots.turn + turns
-    return jax.lax.while_loop(lambda s: (s.turn < last) & _busy(s, few),
-                              functools.partial(_turn, config, parameters, rules), slots)
+    last, one_turn = slots.turn + turns, _one_turn(config, parameters, rules, slots)
+    return jax.lax.while_loop(lambda s: (s.turn < last) & _busy(s, few), one_turn, slots)
 
 
 def _busy(slots: Slots, few: jax.Array) -> jax.Array:
@@ -188,16 +202,22 @@ def _busy(slots: Slots, few: jax.Array) -> jax.Array:
     return ((slots.reason == RUNNING).reshape(parts(BATCH), -1).sum(axis=1) > few).any()
 
 
-@jax.jit
-def narrow(slots: Slots, chosen: jax.Array) -> Slots:
-    """Some of the slots. chosen: [S, n] which of its own each of S devices keeps."""
-    def some(x: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnames="config")
+def narrow(config: DecoderConfig, slots: Slots, chosen: jax.Array) -> Slots:
+    """Some of the slots, each with a prompt of its own. chosen: [S, n] which of its own each of S devices keeps."""
+    def some(x: jax.Array, which: jax.Array = chosen) -> jax.Array:
         if not x.ndim:
             return x
-        own = x.reshape(len(chosen), -1, *x.shape[1:])
-        return jax.vmap(lambda rows, which: rows[which])(own, chosen).reshape(-1, *x.shape[1:])
+        own = x.reshape(len(which), -1, *x.shape[1:])
+        return jax.vmap(lambda rows, which: rows[which])(own, which).reshape(-1, *x.shape[1:])
 
-    return _split(jax.tree.map(some, slots))
+    kept = jax.tree.map(some, slots._replace(prompts=[]))
+    if slots.prompts:
+        share = slots.last.size // len(slots.prompts[0].keys)
+        prompts = jax.tree.map(lambda x: some(x, chosen // share), slots.prompts)
+        kept = kept._replace(caches=[with_room(config, one_block(prompt), slots.ids.shape[1], own)
+                                     for prompt, own in zip(prompts, kept.caches, strict=True)])
+    return _split(kept)
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnames="slots")
@@ -211,6 +231,7 @@ def decode_and_refill(config: DecoderConfig, parameters: Parameters, slots: Slot
       more: scalar bool, the host has further windows: return once a slot is free and nothing waits in this one.
     """
     last, tokens, size = slots.turn + turns, slots.ids.shape[1], window.waiting.prompt.size
+    one_turn = _one_turn(config, parameters, rules, slots)
     zero = jnp.zeros(size, jnp.int32)
     retired = Retired(jnp.int32(0), zero, zero, zero, jnp.zeros(size, jnp.int8), jnp.zeros((size, tokens), jnp.int32),
                       jnp.zeros((size, tokens), jnp.float32))
@@ -220,8 +241,8 @@ def decode_and_refill(config: DecoderConfig, parameters: Parameters, slots: Slot
 
     def body(state: tuple[Slots, Retired]) -> tuple[Slots, Retired]:
         slots, retired = jax.lax.while_loop(
-            free_and_waiting, lambda state: _place(*state, window, uniforms, placed, rules), state)
-        return _turn(config, parameters, rules, slots), retired
+            free_and_waiting, lambda state: _place(config, *state, window, uniforms, placed, rules), state)
+        return one_turn(slots), retired
 
     def go_on(state: tuple[Slots, Retired]) -> jax.Array:
         slots, retired = state
@@ -238,18 +259,28 @@ def end(slots: Slots, which: jax.Array, reason: jax.Array) -> Slots:
     return slots._replace(reason=jnp.where(stopped, reason, slots.reason).astype(jnp.int8))
 
 
-def _turn(config: DecoderConfig, parameters: Parameters, rules: Rules, slots: Slots) -> Slots:
+def _one_turn(config: DecoderConfig, parameters: Parameters, rules: Rules, slots: Slots) -> Callable[[Slots], Slots]:
+    """What draws one token for every slot, with what is the same at every turn."""
+    table = rotation_table(config, sum(caches[0].places for caches in (slots.caches, slots.prompts) if caches))
+    return functools.partial(_turn, config, parameters, rules, table)
+
+
+def _turn(config: DecoderConfig, parameters: Parameters, rules: Rules, table: RotationTable, slots: Slots) -> Slots:
     """One token for every slot; those that have ended stay as they are."""
     tokens, running = slots.ids.shape[1], slots.reason == RUNNING
-    prompt_places = slots.caches[0].keys.shape[-1] - tokens
+    room = slots.caches[0].places - tokens
     place = slots.turn % tokens
-    positions = slots.prompt + slots.count - 1
-    hidden, caches = extend(config, parameters, slots.last[:, None], positions[:, None],
-                            _distance(slots, positions, prompt_places)[:, None], slots.caches, prompt_places + place)
-    # Two steps: asked for whole rows at once, a compiler gathers the head instead of the logits.
-    raw = constrain(constrain(logits(config, parameters, hidden[:, 0]), BATCH, TENSOR), BATCH)
+    positions, shared = slots.prompt + slots.count - 1, None
+    if slots.prompts:
+        shared = Shared(slots.prompts, slots.prompt.reshape(len(slots.prompts[0].keys), -1)[:, 0])
+    hidden, caches = extend(config, parameters, slots.last[:, None], table(positions[:, None]),
+                            _distance(slots, positions, room)[:, None], slots.caches, room + place, shared)
     uniforms = jnp.take_along_axis(slots.uniforms, slots.count[:, None], axis=1, mode="clip")[:, 0]
-    drawn = draw_token(raw, uniforms, slots.count, rules)
+    if config.for_cpu and running.size <= FEW_LOGITS:  # the head is the left operand, as in `decoder.unstack_layers`
+        drawn = draw_token(logits(config, parameters, hidden[:, 0], turned=True), uniforms, slots.count, rules, axis=0)
+    else:  # In two steps: asked for whole rows at once, a compiler gathers the head instead of the logits.
+        raw = constrain(constrain(logits(config, parameters, hidden[:, 0]), BATCH, TENSOR), BATCH)
+        drawn = draw_token(raw, uniforms, slots.count, rules)
     count, reason = _after(drawn, slots.count, slots.limit, rules)
     return _split(slots._replace(
         turn=slots.turn + 1, caches=caches, last=drawn.ids, count=jnp.where(running, count, slots.count),
@@ -266,12 +297,15 @@ def _after(drawn: Draw, count: jax.Array, limit: Array, rules: Rules) -> tuple[j
     return count + drawn.finite, reason.astype(jnp.int8)
 
 
-def _distance(slots: Slots, positions: jax.Array, prompt_places: int) -> jax.Array:
-    """[B, Lp + T]: how many positions each place lies behind the newest token, negative where nothing is seen."""
-    tokens = slots.ids.shape[1]
-    prompt = jnp.arange(prompt_places)
+def _distance(slots: Slots, positions: jax.Array, room: int) -> jax.Array:
+    """[B, S]: how many positions each place lies behind the newest token, negative where nothing is seen.
+
+    room: places before the ring.
+    """
+    tokens, prompt = slots.ids.shape[1], jnp.arange(room)
     age = (slots.turn - jnp.arange(tokens)) % tokens
-    return jnp.concatenate([jnp.where(prompt < slots.prompt[:, None], positions[:, None] - prompt, -1),
+    seen = jnp.zeros_like(slots.prompt) if slots.prompts else slots.prompt
+    return jnp.concatenate([jnp.where(prompt < seen[:, None], positions[:, None] - prompt, -1),
                             jnp.where(age < slots.count[:, None], age, -1)], axis=1)
 
 
@@ -281,30 +315,30 @@ def _put(table: jax.Array, column: jax.Array, rows: jax.Array, place: jax.Array)
     return jax.lax.dynamic_update_slice_in_dim(table, jnp.where(rows[:, None], column[:, None], old), place, axis=1)
 
 
-def _place(slots: Slots, retired: Retired, window: Window, uniforms: Array, placed: jax.Array,
+def _place(config: DecoderConfig, slots: Slots, retired: Retired, window: Window, uniforms: Array, placed: jax.Array,
            rules: Rules) -> tuple[Slots, Retired]:
-    """Gives the first free slot to the next waiting sample, and keeps the answer that it held."""
+    """Gives the first free slot to the next waiting sample, and keeps the answer that it held.
+
+    All of the slot's cache is written: a value that is not a number stays one when it is weighed by 0, so it must not
+    outlive its answer.
+    """
     slot, sample = jnp.argmax(slots.reason != RUNNING), placed + retired.count
     retired = Retired(retired.count + 1, *(table.at[retired.count].set(value) for table, value in zip(retired[1:], (
         slot, slots.born[slot], slots.count[slot], slots.reason[slot], slots.ids[slot], slots.logprobs[slot]),
         strict=True)))
-    # A value that is not a number stays one when it is weighed by 0, so it must not outlive its answer.
-    sick = (slots.reason[slot] == StopReason.NAN).astype(jnp.int32)
-    caches = jax.lax.fori_loop(0, sick, lambda _, caches: _forget(caches, slot), slots.caches)
     waiting, place = window.waiting, slots.turn % slots.ids.shape[1]
     first = Draw(*(value[sample] for value in window.first))
     prompt, limit = waiting.prompt[sample], waiting.limits[sample]
     count, reason = _after(Draw(*(value[None] for value in first)), jnp.zeros(1, jnp.int32), limit[None], rules)
-    caches = [Cache(*(jax.lax.dynamic_update_slice(mine, jax.lax.dynamic_slice_in_dim(theirs, prompt, 1),
-                                                   (slot, 0, 0, 0)) for mine, theirs in zip(*pair, strict=True)))
-              for pair in zip(caches, window.caches, strict=True)]
+    caches = []
+    for mine, theirs in zip(slots.caches, window.caches, strict=True):
+        row = with_room(config, Cache(*(jax.lax.dynamic_slice_in_dim(x, prompt, 1) for x in theirs)),
+                        slots.ids.shape[1])
+        caches.append(Cache(*(jax.lax.dynamic_update_slice_in_dim(x, new, slot, axis=0)
+                              for x, new in zip(mine, row, strict=True))))
     return slots._replace(
         caches=caches, last=slots.last.at[slot].set(first.ids), born=slots.born.at[slot].set(slots.turn),
         prompt=slots.prompt.at[slot].set(window.lengths[prompt]), count=slots.count.at[slot].set(count[0]),
         limit=slots.limit.at[slot].set(limit), uniforms=slots.uniforms.at[slot].set(uniforms[sample]),
         ids=slots.ids.at[slot, place].set(first.ids), logprobs=slots.logprobs.at[slot, place].set(first.logprobs),
         reason=slots.reason.at[slot].set(reason[0])), retired
-
-
-def _forget(caches: list[Cache], slot: jax.Array) -> list[Cache]:
-    return [cache._replace(values=cache.values.at[slot].set(0)) for cache in caches]

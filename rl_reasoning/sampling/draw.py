@@ -53,26 +53,27 @@ class Draw(NamedTuple):
     finite: jax.Array
 
 
-def draw_token(raw: jax.Array, uniforms: Array, counts: jax.Array, rules: Rules) -> Draw:
+def draw_token(raw: jax.Array, uniforms: Array, counts: jax.Array, rules: Rules, *, axis: int = 1) -> Draw:
     """A token for each row and its log-probability under the declared distribution.
 
     At temperature 0 it is the likeliest token, with its log-probability at temperature 1. A forced token has the
     log-probability that it had before truncation.
 
-    Args: raw [B, V] logits; uniforms [B] in [0, 1); counts [B] int32, tokens that each answer has already.
+    Args: raw [B, V] logits, or [V, B] with axis 0, along which the vocabulary lies; uniforms [B] in [0, 1); counts [B]
+        int32, tokens that each answer has already.
     """
-    scaled, top, weights, kept = distribution(raw, counts, rules)
+    scaled, top, weights, kept = distribution(raw, counts, rules, axis=axis)
     # The first of the likeliest tokens comes from the same search; a plain argmax takes 20 times as long on a CPU.
-    ids = draw(kept, uniforms) if rules.temperature is not None else draw((scaled == top).astype(jnp.float32),
-                                                                          jnp.zeros_like(uniforms))
-    total, before = kept.sum(axis=-1), weights.sum(axis=-1)
+    ids = draw(kept, uniforms, axis=axis) if rules.temperature is not None else draw(
+        (scaled == top).astype(jnp.float32), jnp.zeros_like(uniforms), axis=axis)
+    total, before = (_blocks(x, axis).sum(axis=1 + axis).sum(axis=axis) for x in (kept, weights))
     declared = before if rules.declared == "policy" or rules.temperature is None else total
     if rules.forced is not None:
         begun = counts >= rules.forced.size
         ids = jnp.where(begun, ids, rules.forced[jnp.minimum(counts, rules.forced.size - 1)])
         declared = jnp.where(begun, declared, before)
-    chosen = jnp.take_along_axis(scaled, ids[:, None], axis=-1)[:, 0]
-    return Draw(ids, chosen - top[:, 0] - jnp.log(declared), jnp.isfinite(total))
+    chosen = jnp.take_along_axis(scaled, jnp.expand_dims(ids, axis), axis=axis).squeeze(axis)
+    return Draw(ids, chosen - top.squeeze(axis) - jnp.log(declared), jnp.isfinite(total))
 
 
 def declared_logprobs(raw: jax.Array, counts: jax.Array, rules: Rules) -> jax.Array:
@@ -80,20 +81,20 @@ def declared_logprobs(raw: jax.Array, counts: jax.Array, rules: Rules) -> jax.Ar
     scaled, top, weights, kept = distribution(raw, counts, rules)
     if rules.declared == "policy" or rules.temperature is None:
         kept = weights
-    return jnp.where(kept > 0, scaled - top - jnp.log(kept.sum(axis=-1, keepdims=True)), -jnp.inf)
+    return jnp.where(kept > 0, scaled - top - jnp.log(kept.sum(axis=1, keepdims=True)), -jnp.inf)
 
 
-def distribution(raw: jax.Array, counts: jax.Array, rules: Rules) -> tuple[jax.Array, ...]:
-    """What may be drawn from [B, V] logits.
+def distribution(raw: jax.Array, counts: jax.Array, rules: Rules, *, axis: int = 1) -> tuple[jax.Array, ...]:
+    """What may be drawn from [B, V] logits, or [V, B] with axis 0.
 
     Returns:
       logits over temperature [B, V], -inf where forbidden; their maximum [B, 1]; exp of the difference [B, V];
-      and the same with 0 outside of the truncated support.
+      and the same with 0 outside of the truncated support; all turned with axis 0.
     """
-    scaled = _allowed(raw.astype(jnp.float32), counts, rules)
+    scaled = _allowed(raw.astype(jnp.float32), counts, rules, axis)
     if rules.temperature is not None:
         scaled = scaled / rules.temperature
-    top = scaled.max(axis=-1, keepdims=True)
+    top = scaled.max(axis=axis, keepdims=True)
     # Where a compiler contracts the division and this difference, that of the maximum itself can be below 0.
     gap = jnp.abs(top - scaled)
     weights = jnp.exp(-gap)
@@ -101,37 +102,41 @@ def distribution(raw: jax.Array, counts: jax.Array, rules: Rules) -> tuple[jax.A
         return scaled, top, weights, weights
     # A compiler may compute the gap twice with other rounding, and the last token kept lies at the limit exactly.
     rounding = 1e-6 * (1 + jnp.abs(top))
-    return scaled, top, weights, jnp.where(gap <= _limit(gap, weights, rules.cut) + rounding, weights, 0.0)
+    return scaled, top, weights, jnp.where(gap <= _limit(gap, weights, rules.cut, axis) + rounding, weights, 0.0)
 
 
-def _allowed(raw: jax.Array, counts: jax.Array, rules: Rules) -> jax.Array:
-    vocabulary = raw.shape[-1]
+def _allowed(raw: jax.Array, counts: jax.Array, rules: Rules, axis: int) -> jax.Array:
+    def of_tokens(some: jax.Array) -> jax.Array:
+        return jnp.expand_dims(some, 1 - axis)
+
     if rules.forbidden is not None:
-        raw = jnp.where(rules.forbidden, -jnp.inf, raw)
+        raw = jnp.where(of_tokens(rules.forbidden), -jnp.inf, raw)
     if rules.min_tokens is not None:
-        stops = (jnp.arange(vocabulary)[:, None] == rules.stops).any(axis=-1)
-        raw = jnp.where(stops & (counts < rules.min_tokens)[:, None], -jnp.inf, raw)
+        stops = (jnp.arange(raw.shape[axis])[:, None] == rules.stops).any(axis=-1)
+        raw = jnp.where(of_tokens(stops) & jnp.expand_dims(counts < rules.min_tokens, axis), -jnp.inf, raw)
     return raw
 
 
-def _limit(gap: jax.Array, weights: jax.Array, cut: Cut) -> jax.Array:
+def _limit(gap: jax.Array, weights: jax.Array, cut: Cut, axis: int) -> jax.Array:
     """[B, 1]: how far below the likeliest token's logit the least likely token lies that is kept.
 
     Top-k is cut first, then top-p on what is left, renormalised: the smallest set of likeliest tokens whose mass
     reaches top_p, the token that crosses it included; then min-p, a share of the likeliest token's probability.
     Ties with the last token kept, to within rounding, are kept.
     """
-    def apply(active: jax.Array, mass: jax.Array, target: jax.Array) -> jax.Array:
-        return jax.lax.cond(active, _reach, lambda gap, *_: jnp.full_like(gap[:, :1], jnp.inf), gap, mass, target)
+    first = jax.lax.slice_in_dim(gap, 0, 1, axis=axis)
+    reach = functools.partial(_reach, axis=axis)
 
-    ones = jnp.ones_like(gap)
-    limit = apply(cut.top_k < gap.shape[-1], ones, jnp.full_like(gap[:, :1], cut.top_k))
+    def apply(active: jax.Array, mass: jax.Array, target: jax.Array) -> jax.Array:
+        return jax.lax.cond(active, reach, lambda *_: jnp.full_like(first, jnp.inf), gap, mass, target)
+
+    limit = apply(cut.top_k < gap.shape[axis], jnp.ones_like(gap), jnp.full_like(first, cut.top_k))
     left = jnp.where(gap <= limit, weights, 0.0)
-    limit = jnp.minimum(limit, apply(cut.top_p < 1, left, cut.top_p * left.sum(axis=-1, keepdims=True)))
+    limit = jnp.minimum(limit, apply(cut.top_p < 1, left, cut.top_p * left.sum(axis=axis, keepdims=True)))
     return jnp.minimum(limit, -jnp.log(cut.min_p))
 
 
-def _reach(gap: jax.Array, mass: jax.Array, target: jax.Array) -> jax.Array:
+def _reach(gap: jax.Array, mass: jax.Array, target: jax.Array, axis: int) -> jax.Array:
     """[B, 1]: the smallest gap within which the mass reaches the target.
 
     By bisection over the bits of float32, which order numbers of 0 and more: 31 sums over the vocabulary, exact,
@@ -142,31 +147,43 @@ def _reach(gap: jax.Array, mass: jax.Array, target: jax.Array) -> jax.Array:
     def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         below, enough = bounds
         middle = below + (enough - below) // 2
-        reached = jnp.where(bits <= middle, mass, 0.0).sum(axis=-1, keepdims=True) >= target
+        reached = jnp.where(bits <= middle, mass, 0.0).sum(axis=axis, keepdims=True) >= target
         return jnp.where(reached, below, middle), jnp.where(reached, middle, enough)
 
-    first = (jnp.full_like(bits[:, :1], -1), jnp.full_like(bits[:, :1], _LARGEST))
+    first = (jnp.full_like(target, -1, jnp.int32), jnp.full_like(target, _LARGEST, jnp.int32))
     return jax.lax.bitcast_convert_type(jax.lax.fori_loop(0, 31, halve, first)[1], jnp.float32)
 
 
-def draw(weights: jax.Array, uniforms: Array) -> jax.Array:
+def draw(weights: jax.Array, uniforms: Array, *, axis: int = 1) -> jax.Array:
     """Inverse-CDF sampling in two levels: the first id at which the cumulative weight exceeds the uniform share.
 
     Two short cumulative sums instead of one over the vocabulary, and one random number instead of V.
 
-    Args: weights [B, V] of 0 and more; uniforms [B] in [0, 1).
+    Args: weights [B, V] of 0 and more, or [V, B] with axis 0; uniforms [B] in [0, 1).
     Returns: [B] int32; always an id of positive weight.
     """
-    rows, size = weights.shape
-    block = 1 << (max(1, size - 1).bit_length() + 1) // 2
-    padded = jnp.pad(weights, ((0, 0), (0, -size % block))).reshape(rows, -1, block)
-    sums = padded.sum(axis=-1)
+    blocks, rows = _blocks(weights, axis), jnp.arange(weights.shape[1 - axis])
+    sums = blocks.sum(axis=1 + axis)
+    sums = sums if axis else sums.T
     cumulative = jnp.cumsum(sums, axis=-1)
     target = uniforms * cumulative[:, -1]
     chosen = _first_above(cumulative, target, sums)
     reached = jnp.take_along_axis(cumulative - sums, chosen[:, None], axis=-1)[:, 0]
-    inner = jnp.take_along_axis(padded, chosen[:, None, None], axis=1)[:, 0]
-    return chosen * block + _first_above(jnp.cumsum(inner, axis=-1), target - reached, inner)
+    inner = blocks[rows, chosen] if axis else blocks[chosen, :, rows]
+    return chosen * inner.shape[1] + _first_above(jnp.cumsum(inner, axis=-1), target - reached, inner)
+
+
+def _blocks(weights: jax.Array, axis: int) -> jax.Array:
+    """[B, V] as [B, n, V / n], or [V, B] as [n, V / n, B], filled up with 0; n is about the root of V.
+
+    Sums are taken in blocks first: along axis 0 a sum over all of a vocabulary would round at every token.
+    """
+    size = weights.shape[axis]
+    block = 1 << (max(1, size - 1).bit_length() + 1) // 2
+    padding = [(0, 0), (0, 0)]
+    padding[axis] = (0, -size % block)
+    padded = jnp.pad(weights, padding)
+    return padded.reshape(len(padded), -1, block) if axis else padded.reshape(-1, block, padded.shape[1])
 
 
 def _first_above(cumulative: jax.Array, target: Array, mass: jax.Array) -> jax.Array:

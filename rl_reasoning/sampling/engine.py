@@ -82,13 +82,15 @@ class Buckets:
 
     Attributes:
       slots: answers in work at once. prompts: prompts prefilled together. prompt_tokens: longest prompt.
-      answer_tokens: longest answer.
+      answer_tokens: longest answer. shared: answers that may share a prompt's cache; a request takes the largest that
+        divides all its counts. Empty is any number where slots are not declared, and else none.
     """
 
     slots: tuple[int, ...] = ()
     prompts: tuple[int, ...] = ()
     prompt_tokens: tuple[int, ...] = ()
     answer_tokens: tuple[int, ...] = ()
+    shared: tuple[int, ...] = ()
 
     def fit(self, name: str, size: int) -> int:
         """The smallest bucket of that kind which is at least `size`. Raises ValueError when there is none."""
@@ -115,6 +117,8 @@ class JaxEngine:
           layout: the devices to sample on; None is the one where the parameters are.
         """
         self.layout = layout
+        platform = layout.mesh.devices.flat[0].platform if layout else jax.default_backend()
+        config = dataclasses.replace(config, for_cpu=platform == "cpu")
         self.config, self.eos_id, self.tokenizer, self.buckets = config, eos_id, tokenizer, buckets
         self.weights = Weights(config, layout)
         self._memory = _memory_there(layout) if memory is None else memory
@@ -191,12 +195,13 @@ class JaxEngine:
         slots += -slots % (self.layout.shards.answers if self.layout else 1)  # Every device has as many.
         rooms = (self.buckets.fit("prompt_tokens", prompts.ids.shape[1]),
                  self.buckets.fit("answer_tokens", settings.max_tokens))
-        self._check_memory(slots, *rooms)
+        share = self._share(counts, slots)
+        self._check_memory(slots, share, *rooms)
         return Request(
             prompts, prompt, known[prompt].astype(np.uint32), samples.astype(np.int32), limits.astype(np.int32), key,
             make_rules(settings, self.config.vocabulary, self.eos_id, self.tokenizer),
             make_stops(settings, self.tokenizer), self.eos_id,
-            settings.max_tokens, slots, functools.partial(self.buckets.fit, "prompts"), *rooms,
+            settings.max_tokens, slots, share, functools.partial(self.buckets.fit, "prompts"), *rooms,
             self._narrower(slots, rooms[1]), self.layout.shards.answers if self.layout else 1,
             cancel or (lambda: False), exchange or (EXCHANGE if cancel or settings.stop else ENDLESS))
 
@@ -209,10 +214,19 @@ class JaxEngine:
             sizes.append(sizes[-1] // 4 // devices * devices)
         return tuple(sizes[1:])
 
-    def _check_memory(self, slots: int, prompt: int, answer: int) -> None:
+    def _share(self, counts: np.ndarray, slots: int) -> int:
+        """How many slots that follow one another can share a prompt's cache: a divisor of all prompts' answers."""
+        if counts.sum() > slots or any(self.config.windows):
+            return 1  # A slot that is refilled changes its prompt; in a window each answer sees other places of it.
+        own = slots // (self.layout.shards.answers if self.layout else 1)
+        fitting = [n for n in self.buckets.shared or ((1,) if self.buckets.slots else range(1, own + 1))
+                   if own % n == 0 and not (counts % n).any()]
+        return max(fitting, default=1)
+
+    def _check_memory(self, slots: int, share: int, prompt: int, answer: int) -> None:
         c = self.config
         token = 2 * c.layers * c.kv_heads * c.head_dim * jnp.dtype(c.precision.compute).itemsize
-        needed = token * slots * (2 * prompt + answer)
+        needed = token * slots * (2 * prompt // share + answer)
         if self._memory and needed > self._memory:
             raise ValueError(f"slots={slots} with {prompt} + {answer} tokens take {needed / 2**30:.2f} GiB of keys "
                              f"and values, and there are {self._memory / 2**30:.2f} GiB: set fewer slots")

@@ -32,6 +32,7 @@ class Request:
       prompt, numbers, samples, limits: [N] the answer's prompt, what random keys know it by, and its most tokens.
       key: of all answers. rules: how tokens are drawn. stop: stop strings, or None.
       slots, prompt_room, answer_room: shapes to compile; rows gives the one for so many prompts of a window.
+      share: how many answers that follow one another have a prompt in common, if all have slots; 1 if not.
       narrower: the fewer slots that the last answers may move to, in turn. devices: that share the slots.
       width: columns of the answers that are returned.
       cancel: asked every `exchange` turns; yes ends everything.
@@ -48,6 +49,7 @@ class Request:
     eos_id: int
     width: int
     slots: int
+    share: int
     rows: Callable[[int], int]
     prompt_room: int
     answer_room: int
@@ -94,7 +96,7 @@ class Run:
         if not windows:
             return
         rows = request.rows(max(len(np.unique(request.prompt[samples])) for samples in windows))
-        self._slots = self.call("fill", *self._window(windows[0], rows), request.rules)
+        self._slots = self.call("fill", self.config, *self._window(windows[0], rows), request.rules, request.share)
         self._turn, self._narrower = 0, request.narrower
         self._holder = np.concatenate([windows[0], np.full(request.slots - len(windows[0]), -1)])
         for number, samples in enumerate(windows[1:], 2):
@@ -135,13 +137,13 @@ class Run:
             size, self._narrower = self._few, self._narrower[1:]
         if size:
             chosen = np.argsort(~at_work, axis=1, kind="stable")[:, :size].astype(np.int32)
-            self._slots = self.call("narrow", self._slots, chosen)
+            self._slots = self.call("narrow", self.config, self._slots, chosen)
             self._holder = np.take_along_axis(self._holder.reshape(at_work.shape), chosen, axis=1).ravel()
 
     def _loop(self, name: str, before: tuple[Any, ...] = (), after: tuple[Any, ...] = ()) -> Any:
         """One of the two loops, after ending what holds a stop string."""
         if self.request.stop:
-            slots = fetch(self._slots._replace(caches=[], uniforms=None))
+            slots = fetch(self._slots._replace(caches=[], prompts=[], uniforms=None))
             found = [reason == RUNNING and self.request.stop.length(ids) is not None
                      for reason, ids in zip(slots.reason, _unrolled(slots), strict=True)]
             self._end(np.asarray(found), StopReason.STOP_STRING)
@@ -187,7 +189,7 @@ class Run:
 
     def _ended(self) -> Iterator[Finished]:
         """The answers that have ended and still have their slots."""
-        slots = fetch(self._slots._replace(caches=[], uniforms=None))
+        slots = fetch(self._slots._replace(caches=[], prompts=[], uniforms=None))
         yield from self._answers(np.where(slots.reason == RUNNING, -1, self._holder), slots, slots.count)
         self._holder = np.where(slots.reason == RUNNING, self._holder, -1)
 

@@ -65,7 +65,7 @@ def spots(batch: TrainBatch) -> Spots:
 def states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, wanted: Spots, memory: Memory) -> jax.Array:
     """[..., D]: the hidden states at some spots of one micro-batch."""
     mask = row_mask(config, batch.segments, batch.branches)
-    hidden, _ = hidden_states(config, decoder, batch.tokens, batch.positions, mask, remat=memory.remat)
+    hidden = hidden_states(config, decoder, batch.tokens, batch.positions, mask, remat=memory.remat)
     if parts(BATCH) == 1:
         return hidden[wanted.rows, wanted.sources]
     # Each device has the rows of its own answers (`training.packing`), or parts of them, so it looks them up alone.

@@ -39,7 +39,7 @@ def one_after_the_other(answers, policy):
     """Each answer's gradient of the sum of its tokens' log-probabilities at temperature 0.8."""
     def logp(policy, tokens, ids, mask, before):
         row = jnp.arange(7)[None]
-        hidden, _ = hidden_states(CONFIG, policy, tokens[None], row, branch_mask(jnp.ones_like(row), 0 * row))
+        hidden = hidden_states(CONFIG, policy, tokens[None], row, branch_mask(jnp.ones_like(row), 0 * row))
         predicting = hidden[0, before - 1 + jnp.arange(4)]
         found = token_logprobs(CONFIG, policy, predicting, ids, temperature=0.8).logp
         return jnp.where(mask, found, 0).sum()

@@ -58,7 +58,7 @@ def test_logits_are_those_of_the_policy_after_target_and_current_node():
     for current, target in ((0, 1), (3, 4)):
         tokens = np.asarray([[current, target, current, 5]])  # what comes after is not seen
         mask = np.tril(np.ones((1, 4, 4), bool))
-        hidden, _ = hidden_states(decoder, parameters, tokens, np.arange(4)[None], mask)
+        hidden = hidden_states(decoder, parameters, tokens, np.arange(4)[None], mask)
         row = int(np.flatnonzero(((current, target) == PAIRS).all(axis=1))[0])
         np.testing.assert_allclose(found[row], logits(decoder, parameters, hidden[0, 2])[:NODES], atol=1e-5)
 

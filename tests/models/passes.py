@@ -7,16 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from rl_reasoning.models.architecture import DecoderConfig
+from rl_reasoning.models.cache import Cache, empty_cache
 from rl_reasoning.models.decoder import (
-    Cache,
     Parameters,
     branch_mask,
-    empty_cache,
     extend,
     hidden_states,
     logits,
     unstack_layers,
 )
+from rl_reasoning.models.rotary import rotation
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -24,15 +24,15 @@ def forward_pass(config: DecoderConfig, parameters: Parameters, ids: jax.Array) 
     """Logits [B, L, V] of the full pass, inside or outside of a transformation."""
     positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
     mask = branch_mask(jnp.ones_like(ids), jnp.zeros_like(ids))
-    return logits(config, parameters, hidden_states(config, parameters, ids, positions, mask)[0])
+    return logits(config, parameters, hidden_states(config, parameters, ids, positions, mask))
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _step(config: DecoderConfig, parameters: Parameters, ids: jax.Array, at: jax.Array,
           caches: list[Cache]) -> tuple[jax.Array, list[Cache]]:
     distance = jnp.broadcast_to(at - jnp.arange(ids.shape[1]), (len(ids), 1, ids.shape[1]))
-    tokens, positions = jax.lax.dynamic_slice_in_dim(ids, at, 1, axis=1), jnp.full((len(ids), 1), at)
-    hidden, caches = extend(config, unstack_layers(config, parameters), tokens, positions, distance, caches, at)
+    tokens, turn = jax.lax.dynamic_slice_in_dim(ids, at, 1, axis=1), rotation(config, jnp.full((len(ids), 1), at))
+    hidden, caches = extend(config, unstack_layers(config, parameters), tokens, turn, distance, caches, at)
     return logits(config, parameters, hidden[:, 0]), caches
 
 

@@ -18,9 +18,9 @@ def plain(queries, keys, values, mask):
     return jnp.einsum("bkgls,bksh->blkgh", weights, values)
 
 
-def inputs(slots=LENGTH):
+def inputs():
     keys = jax.random.split(jax.random.key(0), 4)
-    shapes = (ROWS, LENGTH, KEYS, GROUP, WIDTH), (ROWS, KEYS, WIDTH, slots), (ROWS, KEYS, slots, WIDTH)
+    shapes = (ROWS, LENGTH, KEYS, GROUP, WIDTH), (ROWS, KEYS, WIDTH, LENGTH), (ROWS, KEYS, LENGTH, WIDTH)
     drawn = [2 * jax.random.normal(key, shape) for key, shape in zip(keys[:3], shapes, strict=True)]
     return drawn, jax.random.normal(keys[3], shapes[0])
 
@@ -32,14 +32,14 @@ def packed_mask():
     return branch_mask(jnp.asarray(segments), jnp.asarray(np.arange(LENGTH) // 2 % 3 * np.ones((ROWS, 1), int)))
 
 
-def compare(mask, causal, slots=LENGTH):
-    arrays, pull = inputs(slots)
+def compare(mask):
+    arrays, pull = inputs()
     pull = jnp.where(mask.any(axis=-1)[:, :, None, None, None], pull, 0)  # what padding gives, nothing reads
     both = jax.jit(lambda *arrays: [jax.vjp(lambda *a, f=function: f(*a), *arrays)[1](pull) for function in (
-        lambda *a: attention(*a, mask, causal=causal), lambda *a: plain(*a, mask))])(*arrays)
+        lambda *a: attention(*a, mask), lambda *a: plain(*a, mask))])(*arrays)
     for one, other in zip(*both, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
-    found, expected = attention(*arrays, mask, causal=causal), plain(*arrays, mask)
+    found, expected = attention(*arrays, mask), plain(*arrays, mask)
     seen = np.asarray(mask.any(axis=-1))
     np.testing.assert_allclose(found[seen], expected[seen], atol=1e-5)
     assert np.isfinite(found).all()
@@ -51,12 +51,7 @@ def test_equals_the_plain_softmax_forward_and_backward(monkeypatch, settings):
     """Whole; in spans; in spans of blocks; two rows at a time; in blocks with one over."""
     for name, value in settings.items():
         monkeypatch.setattr(module, name, value)
-    compare(packed_mask(), causal=True)
-
-
-def test_queries_may_see_any_slot_of_a_cache(monkeypatch):
-    mask = jax.random.bernoulli(jax.random.key(5), 0.5, (ROWS, LENGTH, 7)).at[..., 0].set(True)
-    compare(mask, causal=False, slots=7)
+    compare(packed_mask())
 
 
 def test_spans_cover_all_queries_and_leave_out_only_later_keys(monkeypatch):
@@ -76,7 +71,7 @@ def test_a_query_that_sees_nothing_pulls_at_no_score():
     mask = packed_mask()
     empty = ~np.asarray(mask.any(axis=-1))
     pull = jnp.where(empty[:, :, None, None, None], pull, 0)
-    to_queries, to_keys, _ = jax.vjp(lambda *a: attention(*a, mask, causal=True), *arrays)[1](pull)
+    to_queries, to_keys, _ = jax.vjp(lambda *a: attention(*a, mask), *arrays)[1](pull)
     assert empty.any()
     assert not np.any(to_queries)
     assert not np.any(to_keys)
@@ -85,7 +80,7 @@ def test_a_query_that_sees_nothing_pulls_at_no_score():
 def test_finite_differences():
     arrays, pull = inputs()
     mask = packed_mask()
-    loss = jax.jit(lambda *a: (attention(*a, mask, causal=True) * jnp.where(
+    loss = jax.jit(lambda *a: (attention(*a, mask) * jnp.where(
         mask.any(axis=-1)[:, :, None, None, None], pull, 0)).sum())
     gradient = jax.grad(loss, argnums=(0, 1, 2))(*arrays)
     for number, way in enumerate(inputs()[0]):
@@ -97,7 +92,7 @@ def test_finite_differences():
 
 def test_half_precision_keeps_its_type_and_is_near():
     arrays, _ = inputs()
-    found = attention(*(x.astype(jnp.bfloat16) for x in arrays), packed_mask(), causal=True)
+    found = attention(*(x.astype(jnp.bfloat16) for x in arrays), packed_mask())
     assert found.dtype == jnp.bfloat16
     seen = np.asarray(packed_mask().any(axis=-1))
     np.testing.assert_allclose(found[seen].astype(np.float32), plain(*arrays, packed_mask())[seen], atol=0.1)

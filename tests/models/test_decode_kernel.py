@@ -9,13 +9,14 @@ import pytest
 
 from rl_reasoning.config import Mesh, Sampling
 from rl_reasoning.models import decode_kernel
-from rl_reasoning.models.attention import attention
+from rl_reasoning.models.cache import Cache, attend
 from rl_reasoning.models.decode_kernel import decode_attention, slots_at_a_time
 from rl_reasoning.models.decoder import DecoderConfig, initialize
 from rl_reasoning.parallel import make_layout
 from rl_reasoning.sampling.engine import JaxEngine
 from rl_reasoning.types import Prompts
 
+CONFIG = DecoderConfig(20, 2, 16, 4, 2, 6, 24)
 ROWS, KEYS, GROUP, WIDTH, SLOTS = 8, 2, 3, 6, 300  # three blocks of 128, of which the last is cut
 
 
@@ -37,6 +38,10 @@ def ragged():
     return jnp.asarray(seen)
 
 
+def plain(queries, keys, values, mask):
+    return attend(CONFIG, queries, Cache(keys[:, :, None], values), mask)
+
+
 @pytest.fixture
 def short_blocks(monkeypatch):
     monkeypatch.setattr(decode_kernel, "BYTES", 1)
@@ -46,8 +51,8 @@ def short_blocks(monkeypatch):
 def test_equals_the_plain_softmax_over_ragged_caches():
     arrays, mask = inputs(), ragged()
     assert slots_at_a_time(arrays[1]) == 128
-    found = decode_attention(*arrays, mask, interpret=True)
-    np.testing.assert_allclose(found, attention(*arrays, mask, causal=False), atol=1e-6, rtol=1e-6)
+    found = decode_attention(*arrays, mask, interpret=True)[0]
+    np.testing.assert_allclose(found, plain(*arrays, mask), atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.usefixtures("short_blocks")
@@ -58,10 +63,10 @@ def test_what_no_row_sees_is_not_even_read():
     assert not touched.all(axis=1).all()
     unread = jnp.asarray(np.repeat(~touched, 128, axis=1)[:, :SLOTS])
     broken = [jnp.where(unread[:, None, None], jnp.nan, keys), jnp.where(unread[:, None, :, None], jnp.nan, values)]
-    found = decode_attention(queries, *broken, mask, interpret=True)
-    np.testing.assert_array_equal(found, decode_attention(queries, keys, values, mask, interpret=True))
+    found = decode_attention(queries, *broken, mask, interpret=True)[0]
+    np.testing.assert_array_equal(found, decode_attention(queries, keys, values, mask, interpret=True)[0])
     assert np.isfinite(found).all()
-    assert not decode_attention(queries, keys, values, jnp.zeros_like(mask), interpret=True).any()
+    assert not decode_attention(queries, keys, values, jnp.zeros_like(mask), interpret=True)[0].any()
 
 
 @pytest.mark.usefixtures("short_blocks")
@@ -71,9 +76,9 @@ def test_on_a_mesh_each_device_has_its_rows_and_heads(rows):
     arrays = [x[:rows] for x in (*inputs(), ragged())]
     layout = make_layout(Mesh(data=2, fsdp=2, tensor=2), {})
     with layout():
-        found = jax.jit(lambda *a: decode_attention(*a, interpret=True))(*jax.device_put(
+        found = jax.jit(lambda *a: decode_attention(*a, interpret=True)[0])(*jax.device_put(
             arrays, layout.answers() if rows == ROWS else layout.whole))
-    np.testing.assert_allclose(found, attention(*arrays, causal=False), atol=1e-6, rtol=1e-6)
+    np.testing.assert_allclose(found, plain(*arrays), atol=1e-6, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("heads", "width", "slots", "expected"), [

@@ -16,7 +16,7 @@ def forward(config, parameters, tokens, remat="none"):
     ids = jnp.asarray(tokens)[None]
     ones = jnp.ones_like(ids)
     mask = branch_mask(ones, jnp.zeros_like(ids))
-    return hidden_states(config, parameters, ids, jnp.arange(ids.shape[1])[None], mask, remat=remat)[0][0]
+    return hidden_states(config, parameters, ids, jnp.arange(ids.shape[1])[None], mask, remat=remat)[0]
 
 
 def numpy_forward(config, parameters, tokens):
@@ -91,7 +91,7 @@ def test_packed_answers_equal_separate_sequences(config, parameters):
     segments = [1] * 8 + [2] * 2 + [0]
     branches = [0] * 3 + [1] * 2 + [2] * 3 + [0] * 3
     mask = branch_mask(jnp.array([segments]), jnp.array([branches]))
-    packed = hidden_states(config, parameters, jnp.array([row]), jnp.array([positions]), mask)[0][0]
+    packed = hidden_states(config, parameters, jnp.array([row]), jnp.array([positions]), mask)[0]
     np.testing.assert_allclose(packed[:5], forward(config, parameters, prompt + first), atol=1e-5)
     np.testing.assert_allclose(packed[5:8], forward(config, parameters, prompt + second)[3:], atol=1e-5)
     np.testing.assert_allclose(packed[8:10], forward(config, parameters, other), atol=1e-5)

@@ -85,7 +85,7 @@ def test_decoder_agrees_with_numpy_on_the_files_own_row_order(tmp_path, tied):
     config, parameters = read_config(path), read_parameters(path)
     tokens = np.random.default_rng(1).integers(0, config.vocabulary, 12)
     ones = jnp.ones((1, 12), jnp.int32)
-    hidden, _ = decoder.hidden_states(config, parameters, jnp.asarray(tokens[None]), jnp.arange(12)[None],
+    hidden = decoder.hidden_states(config, parameters, jnp.asarray(tokens[None]), jnp.arange(12)[None],
                                       decoder.branch_mask(ones, 0 * ones))
     logits = decoder.logits(config, parameters, hidden)[0]
     np.testing.assert_allclose(logits, reference_logits(weights, tokens), atol=2e-5)

@@ -19,7 +19,7 @@ def _replay(config: DecoderConfig, parameters: Parameters, rows: jax.Array, star
             rules: Rules) -> jax.Array:
     mask = branch_mask(jnp.ones_like(rows), jnp.zeros_like(rows))
     positions = jnp.broadcast_to(jnp.arange(rows.shape[1]), rows.shape)
-    hidden = hidden_states(config, parameters, rows, positions, mask)[0]
+    hidden = hidden_states(config, parameters, rows, positions, mask)
     counts = jnp.arange(ids.shape[1])
     at = (starts - 1)[:, None] + counts
     raw = logits(config, parameters, jnp.take_along_axis(hidden, at[:, :, None], axis=1))

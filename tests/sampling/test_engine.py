@@ -125,7 +125,7 @@ def test_the_last_answers_move_to_fewer_slots_and_stay_the_same(monkeypatch, slo
     monkeypatch.setattr("rl_reasoning.sampling.engine.WORTH", 0)
     moved, engine = [], JaxEngine(CONFIG, EOS, Letters())
     narrow = decode.narrow
-    monkeypatch.setattr(decode, "narrow", Spy(narrow, lambda _, chosen: moved.append(chosen.size)))
+    monkeypatch.setattr(decode, "narrow", Spy(narrow, lambda config, _, chosen: moved.append(chosen.size)))
     settings = Sampling(max_tokens=7, slots=slots)
     out = run(settings, counts=(7, 2, 5), limits=LIMITS, engine=engine)
     assert moved == sizes

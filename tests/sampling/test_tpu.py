@@ -41,11 +41,11 @@ def compiled_loop(topology, shape, rows, config=QWEN_7B, prompt=256, tokens=1024
     number = jnp.zeros(rows, jnp.int32)
     uniforms = jnp.zeros((rows, tokens))
     waiting = Waiting(number, uniforms[:, 0], number, jnp.int32(rows))
-    slots = jax.eval_shape(lambda weights: fill(prefill(
+    slots = jax.eval_shape(lambda weights: fill(config, prefill(
         config, unstack_layers(config, weights), jnp.zeros((rows, prompt), jnp.int32), number, waiting, rules),
         uniforms, rules), stacked)
     by_heads = NamedSharding(mesh, PartitionSpec(BATCH, TENSOR))
-    slots = placed(slots, jax.tree.map(lambda leaf: by_heads if leaf.ndim == 4 else layout.answers() if leaf.ndim
+    slots = placed(slots, jax.tree.map(lambda leaf: by_heads if leaf.ndim == 5 else layout.answers() if leaf.ndim
                                        else layout.whole, slots))
 
     def loop(parameters, slots, rules):

@@ -1,10 +1,14 @@
 """The weights that an engine holds, and the fingerprint that tells when they are not the trainer's."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
+from rl_reasoning.models.architecture import LoRA
 from rl_reasoning.models.decoder import DecoderConfig, initialize, unstack_layers
+from rl_reasoning.models.lora import prepare
 from rl_reasoning.sampling import weights as weights_module
 from rl_reasoning.sampling.weights import Fresh, StaleWeights, Weights, fingerprint
 
@@ -56,6 +60,24 @@ def test_t32_parameters_are_hashed_once_however_often_they_are_sampled_from(monk
     assert len(hashed) == 2
 
 
-def test_a_list_of_layers_is_taken_as_it_is():
-    layered = unstack_layers(CONFIG, PARAMETERS)
-    assert Weights(CONFIG).of(layered) is layered
+@pytest.mark.parametrize("for_cpu", [False, True])
+def test_a_list_of_layers_is_taken_as_it_is(for_cpu):
+    config = dataclasses.replace(CONFIG, for_cpu=for_cpu)
+    layered = unstack_layers(config, PARAMETERS)
+    taken = Weights(config).of(layered)
+    assert all(one is other for one, other in zip(jax.tree.leaves(taken), jax.tree.leaves(layered), strict=True))
+
+
+def test_a_cpu_has_the_matrices_of_layers_turned():
+    config = dataclasses.replace(CONFIG, lora=LoRA(2, 8.0), qkv_bias=True)
+    parameters = prepare(config, initialize(config.plain(), jax.random.key(0)), jax.random.key(1))
+    weights = Weights(dataclasses.replace(config, for_cpu=True))
+    held = weights.of(parameters)
+    stack = parameters["layers"]["mlp"]["down"]
+    assert set(held["layers"][1]["mlp"]["down"]) == {"kernel_turned", "lora_a", "lora_b"}
+    np.testing.assert_array_equal(held["layers"][1]["mlp"]["down"]["kernel_turned"], stack["kernel"][1].T)
+    np.testing.assert_array_equal(held["layers"][1]["mlp"]["down"]["lora_a"], stack["lora_a"][1])
+    assert weights.fingerprint == fingerprint(parameters) == fingerprint(unstack_layers(CONFIG, parameters))
+    moved = jax.tree.map(lambda leaf: leaf, parameters)
+    moved["layers"]["mlp"]["down"]["kernel"] = stack["kernel"].at[1, 0, 1].add(1)
+    assert weights.fingerprint != fingerprint(moved)

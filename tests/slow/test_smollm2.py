@@ -96,7 +96,7 @@ def loss(config, parameters, ids):
     """Mean negative log-likelihood of a text's tokens after the first, in nats."""
     ids = jnp.asarray(ids)[None]
     ones = jnp.ones_like(ids)
-    hidden, _ = decoder.hidden_states(config, parameters, ids, jnp.arange(ids.shape[1])[None],
+    hidden = decoder.hidden_states(config, parameters, ids, jnp.arange(ids.shape[1])[None],
                                       decoder.branch_mask(ones, 0 * ones))
     return -float(token_logprobs(config, parameters, hidden[:, :-1], ids[:, 1:])[0].mean())
 

@@ -93,7 +93,7 @@ def test_gradient_equals_a_loss_written_from_unpacked_sequences():
             ids = answers.ids[i, :answers.lengths[i]]
             row = jnp.concatenate([prompt, ids])[None]
             mask = branch_mask(jnp.ones_like(row), jnp.zeros_like(row))
-            hidden = hidden_states(CONFIG, policy, row, jnp.arange(row.shape[1])[None], mask)[0][0, len(prompt) - 1:-1]
+            hidden = hidden_states(CONFIG, policy, row, jnp.arange(row.shape[1])[None], mask)[0, len(prompt) - 1:-1]
             logp, entropy, _ = token_logprobs(CONFIG, policy, hidden, jnp.asarray(ids), temperature=0.9)
             ratio = jnp.exp(logp - answers.extras["old_logprobs"][i, :len(ids)])
             advantage = answers.extras["advantages"][i, 0]
