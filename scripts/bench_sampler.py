@@ -8,8 +8,9 @@ Workloads: (a) 32 prompts of 64 tokens, 128 new ones; (b) 8 prompts with 16 answ
 tokens whose answers have a long tail up to 512; (d) as (a), 256 prompts. Weights are random and nothing ends by itself,
 so an answer has as many tokens as the workload says. Each engine runs in a process of its own, on one core. Turns
 alternate: ours, a peer, ours, a peer; ratios are of two neighbours. The limit is the decode step's own matrix products
-with its weights, timed alone in the same run; the share is of decoding, without the prefill. The first use of a peer
-installs it with pip (1.5 GB) into ~/.cache/rl_reasoning/peers (or $XDG_CACHE_HOME).
+with its weights, timed alone in the same run, with weights as left operands and as right ones, whichever is faster; the
+share is of decoding, without the prefill. Compile seconds are of a call for two tokens each: the first, less a later
+one. The first use of a peer installs it with pip (1.5 GB) into ~/.cache/rl_reasoning/peers (or $XDG_CACHE_HOME).
 
 The last line is one JSON object. Exit code 2: a peer could not be installed or run; what was measured is printed.
 """
@@ -34,6 +35,7 @@ from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.pretrained import cache_folder
 
 MODELS = {"tiny": DecoderConfig(4096, 4, 256, 8, 2, 32, 1024), "135m": DecoderConfig(49152, 30, 576, 9, 3, 64, 1536)}
+LIMITS = ("limit", "limit_turned")
 RUNNERS = Path(__file__).parent / "peer_check"
 
 
@@ -60,10 +62,9 @@ class Workload:
         """As a worker reads it."""
         return dataclasses.asdict(self) | {"prompt_tokens": max(map(len, self.prompts))}
 
-    @property
-    def prefill(self) -> "Workload":
-        """The same with one token an answer: what is not decoding."""
-        return dataclasses.replace(self, answers=[(prompt, 1) for prompt, _ in self.answers])
+    def short(self, tokens: int) -> "Workload":
+        """The same with so many tokens an answer: with one, what is not decoding."""
+        return dataclasses.replace(self, answers=[(prompt, tokens) for prompt, _ in self.answers])
 
 
 def workloads(quick: bool, vocabulary: int) -> dict[str, Workload]:
@@ -180,8 +181,8 @@ def write_model(folder: Path, config: DecoderConfig, precision: str) -> None:
 def compare(case: str, workload: Workload, model: tuple[str, str], pythons: dict[str, Path], cores: int, pairs: int,
             missing: set[str]) -> dict[str, Any]:
     """Measures one workload: rounds of our engine next to its prefill, to the limit, and to each peer."""
-    orders = {"ours": workload.order, "prefill": workload.prefill.order,
-              "limit": workload.order | {"name": "limit", "steps": 8}}
+    orders = {"ours": workload.order, "prefill": workload.short(1).order} | {
+        name: workload.order | {"name": name, "steps": 8} for name in LIMITS}
     ours = Worker("ours", sys.executable, "sample_ours.py", cores)
     workers = dict.fromkeys(orders, ours)  # one process: its later parts need not load and compile all again
     workers |= {name: Worker(name, python, f"sample_{name}.py", cores) for name, python in pythons.items()
@@ -190,8 +191,10 @@ def compare(case: str, workload: Workload, model: tuple[str, str], pythons: dict
         ready = {}
         for name, worker in list(workers.items()):
             try:
-                ready[name] = worker.ask(do="prepare", part=name, folder=model[0], precision=model[1],
-                                         workload=orders.get(name, workload.order))
+                engine = name == "ours" or name in pythons
+                compiling = {"compile_cpu_s": compile_seconds(worker, model, workload)} if engine else {}
+                ready[name] = compiling | worker.ask(do="prepare", part=name, folder=model[0], precision=model[1],
+                                                     workload=orders.get(name, workload.order))
             except environments.PeerUnavailable as error:
                 if name not in pythons:
                     raise
@@ -211,21 +214,28 @@ def compare(case: str, workload: Workload, model: tuple[str, str], pythons: dict
     return describe(case, ready, rounds)
 
 
+def compile_seconds(worker: Worker, model: tuple[str, str], workload: Workload) -> float:
+    """Processor seconds of a first short call above those of a later one."""
+    first = worker.ask(do="prepare", part="short", folder=model[0], precision=model[1],
+                       workload=workload.short(2).order)["first"]
+    later = min(worker.ask(do="run", part="short")["cpu_s"] for _ in range(2))
+    return max(0.0, first["cpu_s"] - later)
+
+
 def describe(case: str, ready: dict[str, dict], rounds: dict[str, list[tuple[dict, dict]]]) -> dict[str, Any]:
     """Prints a workload's lines and returns its figures."""
     ours, prefill = ([mine for pairs in rounds.values() for mine, _ in pairs], rounds.pop("prefill"))
     # What a decoded token costs: the whole without the prefill and the first token of each answer.
     before = statistics.median(first["cpu_s"] for _, first in prefill)
     later = ours[0]["tokens"] - prefill[0][1]["tokens"]
-    shares = [later / (mine["cpu_s"] - before) / rate(limit) for mine, limit in rounds["limit"]]
+    limits = zip(*(rounds.pop(name) for name in LIMITS), strict=True)
+    shares = [later / (mine["cpu_s"] - before) / max(rate(one), rate(other)) for (mine, one), (_, other) in limits]
     found: dict[str, Any] = {"ours": engine(ours, ready["ours"]), "roof_share": statistics.median(shares),
                              "roof_share_spread": spread(shares)}
     print(f"{case}: ours {line(found['ours'])}; prefill {before:.2f} of {found['ours']['cpu_s']:.2f} CPU-s; decoding "
           f"at {100 * found['roof_share']:.0f} % of the limit ({100 * min(shares):.0f} to {100 * max(shares):.0f})",
           flush=True)
     for name, pairs in rounds.items():
-        if name == "limit":
-            continue
         wall = [theirs["wall_s"] / mine["wall_s"] for mine, theirs in pairs]
         processor = [rate(mine) / rate(theirs) for mine, theirs in pairs]
         found[name] = engine([theirs for _, theirs in pairs], ready[name]) | {
@@ -238,11 +248,11 @@ def describe(case: str, ready: dict[str, dict], rounds: dict[str, list[tuple[dic
 
 
 def engine(runs: list[dict], ready: dict) -> dict[str, Any]:
-    """One engine's figures; compile seconds are the first call's processor time above that of the others."""
+    """One engine's figures."""
     usual = statistics.median(run["cpu_s"] for run in runs)
     return {"tokens_per_cpu_s": statistics.median(map(rate, runs)), "cpu_s": usual,
             "wall_s": statistics.median(run["wall_s"] for run in runs), "tokens": runs[0]["tokens"],
-            "peak_mb": ready["peak_mb"], "compile_cpu_s": max(0.0, ready["first"]["cpu_s"] - usual)}
+            "peak_mb": ready["peak_mb"], "compile_cpu_s": ready["compile_cpu_s"]}
 
 
 def line(figures: dict[str, Any]) -> str:

@@ -6,7 +6,6 @@ it. What is read of a shared cache is read once for m rows, by one product (as i
 Shape letters as in `models.decoder`; G = H / K query heads share a key head; S places are n blocks of W.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -99,11 +98,11 @@ def attend(config: DecoderConfig, queries: jax.Array, cache: Cache, mask: jax.Ar
     Returns:
       [B, L, K, G, h] in the type of the values.
     """
-    parts = [_part(config, queries, cache, mask[:, None])]
-    if shared is not None and lengths is not None:
-        seen = jnp.arange(shared.places) < lengths[:, None]
-        parts.append(_part(config, queries, shared, seen[:, None, None]))
-    return _merged(parts).astype(cache.values.dtype)
+    own = _part(config, queries, cache, mask[:, None])
+    if shared is None or lengths is None:
+        return own[0].astype(cache.values.dtype)
+    seen = jnp.arange(shared.places) < lengths[:, None]
+    return _merged(own, _part(config, queries, shared, seen[:, None, None])).astype(cache.values.dtype)
 
 
 def _part(config: DecoderConfig, queries: jax.Array, cache: Cache, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -145,11 +144,9 @@ def _softmax(queries: jax.Array, cache: Cache, mask: jax.Array) -> tuple[jax.Arr
     return mixed, top + jnp.log(mass)
 
 
-def _merged(parts: Sequence[tuple[jax.Array, jax.Array]]) -> jax.Array:
-    """What is seen of all caches, from what is seen of each."""
-    if len(parts) == 1:
-        return parts[0][0]
-    most = jnp.stack([mass for _, mass in parts]).max(axis=0)
-    shares = [jnp.exp(mass - most) for _, mass in parts]
-    mixed = sum(part * share[..., None] for (part, _), share in zip(parts, shares, strict=True))
-    return mixed / sum(shares)[..., None]
+def _merged(one: tuple[jax.Array, jax.Array], other: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """What is seen of two caches, from what is seen of each."""
+    (mixed, mass), (mixed_too, mass_too) = one, other
+    most = jnp.maximum(mass, mass_too)
+    share, share_too = jnp.exp(mass - most)[..., None], jnp.exp(mass_too - most)[..., None]
+    return (mixed * share + mixed_too * share_too) / (share + share_too)

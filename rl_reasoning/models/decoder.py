@@ -25,7 +25,7 @@ from rl_reasoning.arrays import Array
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.attention import attention
 from rl_reasoning.models.cache import Cache, Shared, attend, write
-from rl_reasoning.models.quantized import quantize
+from rl_reasoning.models.parts import GatedMLP, Linear, Norm, scaled_init
 from rl_reasoning.models.remat import scan_layers
 from rl_reasoning.models.rotary import Rotation, rotate, rotation
 from rl_reasoning.models.splash import Blocks, blocks, splash_attention
@@ -36,64 +36,6 @@ Parameters = dict[str, Any]
 
 FEW = 128  # tokens whose states a CPU has as [features, tokens] in decoding: more are as fast the other way round
 FEW_LOGITS = 64  # rows whose logits it has as [V, rows]
-
-class Norm(nnx.RMSNorm):
-    """Root-mean-square norm (arXiv 1910.07467) over a state's features, or a head's; its statistics are float32."""
-
-    def __init__(self, config: DecoderConfig, size: int = 0, *, rngs: nnx.Rngs):
-        """size: of a head, whose numbers lie along the last axis; 0 is a state."""
-        precision, axis = config.precision, 0 if config.features_first and not size else -1
-        super().__init__(size or config.width, epsilon=config.norm_epsilon, dtype=precision.compute,
-                         param_dtype=precision.others, reduction_axes=axis, feature_axes=axis, rngs=rngs)
-
-
-class Linear(nnx.Module):
-    """x W + bias, with W in float or in int8 with a scale an output, and a low-rank adapter where one is asked for.
-
-    Decoding for a CPU has W as [out, in] under another name, so that one can not be taken for the other.
-    """
-
-    def __init__(self, config: DecoderConfig, name: str, inputs: int, outputs: int, *, bias: bool = False,
-                 residual_parts: int = 1, rngs: nnx.Rngs):
-        precision, init = config.precision, _scaled_init(residual_parts)
-        self.compute, self.features_first, self.turned = precision.compute, config.features_first, config.for_cpu
-        self.gain = config.lora.alpha / config.lora.rank if config.lora and config.lora.covers(name) else None
-        kernel = init(rngs.params(), (inputs, outputs), jnp.float32)
-        self.quantized, self.biased = precision.parameters == "int8", bias
-        if self.quantized:
-            kernel, scale = quantize(kernel)
-            self.scale = nnx.Param(scale)
-        kernel = kernel.astype(precision.parameters)
-        if self.turned:
-            self.kernel_turned = nnx.Param(kernel.T)
-        else:
-            self.kernel = nnx.Param(kernel)
-        if bias:
-            self.bias = nnx.Param(jnp.zeros(outputs, precision.others))
-        if config.lora and self.gain is not None:
-            limit = inputs ** -0.5
-            self.lora_a = nnx.Param(jax.random.uniform(rngs.params(), (inputs, config.lora.rank), jnp.float32, -limit,
-                                                       limit))
-            self.lora_b = nnx.Param(jnp.zeros((config.lora.rank, outputs), jnp.float32))
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[rows, in] -> [rows, out], or both turned where features come first."""
-        y = self._product(x, self.kernel_turned[...].T if self.turned else self.kernel[...])
-        if self.quantized:
-            y = (y * self._each(self.scale)).astype(self.compute)
-        if self.gain is not None:
-            y = y + self._product(self._product(x, self.lora_a[...]), self.lora_b[...]) * self.gain
-        return y + self._each(self.bias).astype(self.compute) if self.biased else y
-
-    def _product(self, x: jax.Array, matrix: jax.Array) -> jax.Array:
-        matrix = matrix.astype(self.compute)
-        # Without the barrier XLA turns a product back whose result is turned later.
-        return jax.lax.optimization_barrier(matrix.T @ x) if self.features_first else x @ matrix
-
-    def _each(self, values: nnx.Param) -> jax.Array:
-        """One number an output, beside outputs."""
-        return values[...][:, None] if self.features_first else values[...]
-
 
 class Attention(nnx.Module):
     """Grouped-query attention: K key/value heads, each shared by H / K query heads."""
@@ -137,19 +79,6 @@ class Attention(nnx.Module):
         """Softmax attention to caches, see `cache.attend`. Returns [B * L, D], turned where features come first."""
         mixed = attend(self.config, queries, cache, mask, *shared).reshape(queries.shape[0] * queries.shape[1], -1)
         return self.output(mixed.T if self.config.features_first else mixed)
-
-
-class GatedMLP(nnx.Module):
-    """SwiGLU (arXiv 2002.05202): down(silu(gate(x)) * up(x))."""
-
-    def __init__(self, config: DecoderConfig, *, rngs: nnx.Rngs):
-        linear = functools.partial(Linear, config, rngs=rngs)
-        self.gate = linear("mlp.gate", config.width, config.mlp)
-        self.up = linear("mlp.up", config.width, config.mlp)
-        self.down = linear("mlp.down", config.mlp, config.width, residual_parts=2 * config.layers)
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
 
 
 class Block(nnx.Module):
@@ -206,7 +135,7 @@ class Decoder(nnx.Module):
         self.final_norm = Norm(config, rngs=rngs)
         if not config.tied:
             self.head = nnx.Linear(config.width, config.vocabulary, use_bias=False, param_dtype=dtype,
-                                   kernel_init=_scaled_init(), rngs=rngs)
+                                   kernel_init=scaled_init(), rngs=rngs)
 
 
 def initialize(config: DecoderConfig, key: jax.Array) -> Parameters:
@@ -339,11 +268,6 @@ def _embed(config: DecoderConfig, parameters: Parameters, tokens: Array) -> jax.
 def _in_window(window: jax.Array | int, distance: Array) -> Array:
     """True where a key is one of the latest `window` positions; 0 is no window. distance: query minus key."""
     return (distance < window) | (window == 0)
-
-
-def _scaled_init(residual_parts: int = 1) -> nnx.Initializer:
-    """LeCun normal; parts that write to the residual stream shrink with their number (GPT-2's rule)."""
-    return nnx.initializers.variance_scaling(1.0 / residual_parts, "fan_in", "normal")
 
 
 @functools.cache

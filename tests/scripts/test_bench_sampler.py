@@ -30,7 +30,7 @@ def test_workloads_are_what_they_are_said_to_be(bench, quick):
     assert max(tails) <= (256 if quick else 512)
     assert ragged.cache >= max(lengths) + max(tails)
     assert all(0 < token < 50 for ids in ragged.prompts for token in ids)
-    assert {tokens for _, tokens in ragged.prefill.answers} == {1}
+    assert {tokens for _, tokens in ragged.short(1).answers} == {1}
 
 
 def test_figures_come_from_neighbouring_rounds(bench, capsys):
@@ -38,9 +38,10 @@ def test_figures_come_from_neighbouring_rounds(bench, capsys):
         return {"tokens": tokens, "cpu_s": seconds, "wall_s": 2 * seconds}
 
     mine = run(110, 2.0)
-    ready = {name: {"first": run(110, 5.0), "peak_mb": 7.0} for name in ("ours", "prefill", "limit", "peer")}
+    ready = {name: {"compile_cpu_s": 3.0, "peak_mb": 7.0} for name in ("ours", "prefill", *bench.LIMITS, "peer")}
     found = bench.describe("case", ready, {
         "prefill": [(mine, run(10, 1.0))] * 2, "limit": [(mine, run(200, 1.0))] * 2,
+        "limit_turned": [(mine, run(150, 1.0)), (mine, run(200, 1.0))],
         "peer": [(mine, run(110, 4.0)), (run(110, 1.0), run(110, 3.0))]})
     assert found["roof_share"] == pytest.approx(0.5)  # 100 tokens in 1 s, and 200 were possible
     assert found["peer"]["cpu_ratio"] == pytest.approx(2.5)
