@@ -115,8 +115,7 @@ def _part(config: DecoderConfig, queries: jax.Array, cache: Cache, mask: jax.Arr
     queries = queries.reshape(owners, -1, length, heads, group, width).transpose(0, 3, 1, 2, 4, 5)
     if config.decode_attention == "kernel" and length == 1:
         flat = queries.reshape(owners, 1, heads, -1, width)
-        mixed, mass = decode_attention(flat, cache.keys[:, :, 0], cache.values, mask[:, 0],
-                                       interpret=config.interpret)
+        mixed, mass = decode_attention(flat, *cache, mask[:, 0], interpret=config.interpret)
         mixed, mass = mixed.reshape(queries.shape), mass.reshape(queries.shape[:-1])
     else:
         mixed, mass = _softmax(queries, cache, mask)

@@ -31,7 +31,7 @@ def decode_attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mas
     """The values that each row's one token sees, weighted by softmax(q k / sqrt(h)) in float32.
 
     Args:
-      queries: [B, 1, K, G, h]. keys: [B, K, h, S]. values: [B, K, S, h].
+      queries: [B, 1, K, G, h]. keys: [B, K, 1, h, S]. values: [B, K, S, h].
       mask: [B, 1, S] bool, True where a slot is seen; a row that sees nothing gets 0.
       interpret: whether the kernel is interpreted, which any machine can do, slowly.
 
@@ -44,15 +44,15 @@ def decode_attention(queries: jax.Array, keys: jax.Array, values: jax.Array, mas
 
 
 def slots_at_a_time(keys: jax.Array) -> int:
-    """Slots of a block: for about `BYTES` of a row's keys [B, K, h, S] and values, and no more than there are."""
-    _, heads, width, slots = keys.shape
+    """Slots of a block: for about `BYTES` of a row's keys [B, K, 1, h, S] and values, and no more than there are."""
+    _, heads, _, width, slots = keys.shape
     room = max(1, BYTES // (2 * heads * width * keys.dtype.itemsize * LANES))
     return min(LANES * 2**int(math.log2(room)), -(-slots // LANES) * LANES)
 
 
 def _attend(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array, *, interpret: bool) -> jax.Array:
     """On one device; the logarithms are one more number behind what is mixed."""
-    rows, heads, width, slots = keys.shape
+    rows, heads, _, width, slots = keys.shape
     group, size = queries.shape[3], slots_at_a_time(keys)
     steps = -(-slots // size)
     mask = jnp.pad(mask, ((0, 0), (0, 0), (0, steps * size - slots)))
@@ -72,7 +72,7 @@ def _attend(queries: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Ar
         out_shape=[jax.ShapeDtypeStruct((rows, heads, group, size), jnp.float32) for size in (width, 1)],
         grid_spec=pltpu.PrefetchScalarGridSpec(
             num_scalar_prefetch=2, grid=(rows, steps), out_specs=[one_row, one_mass],
-            in_specs=[one_row, block((heads, width, size), 3), block((heads, size, width), 2), block((1, size), 2)],
+            in_specs=[one_row, block((heads, 1, width, size), 4), block((heads, size, width), 2), block((1, size), 2)],
             scratch_shapes=[pltpu.VMEM((heads, group, 1), jnp.float32), pltpu.VMEM((heads, group, 1), jnp.float32),
                             pltpu.VMEM((heads, group, width), jnp.float32)]),
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
@@ -85,7 +85,7 @@ def _kernel(places: Any, counts: Any, queries: Any, keys: Any, values: Any, seen
             mass: Any, total: Any, *, slots: int, steps: int) -> None:
     """One block of one row: what its weights sum to, and what they mix, relative to the largest score so far."""
     row, step = pl.program_id(0), pl.program_id(1)
-    heads, width, size = keys.shape[1:]
+    heads, _, width, size = keys.shape[1:]
 
     @pl.when(step == 0)
     def _() -> None:
@@ -96,7 +96,7 @@ def _kernel(places: Any, counts: Any, queries: Any, keys: Any, values: Any, seen
     def _() -> None:
         place = places[row * steps + step] * size + jax.lax.broadcasted_iota(jnp.int32, (size, width), 0)
         for head in range(heads):
-            scores = jnp.dot(queries[0, head], keys[0, head], preferred_element_type=jnp.float32) * width ** -0.5
+            scores = jnp.dot(queries[0, head], keys[0, head, 0], preferred_element_type=jnp.float32) * width ** -0.5
             scores = jnp.where(seen[0] > 0, scores, _NEVER)
             largest = jnp.maximum(top[head], scores.max(axis=-1, keepdims=True))
             weights, shrink = jnp.exp(scores - largest), jnp.exp(top[head] - largest)

@@ -149,7 +149,7 @@ def decode_program(sizes: Sizes, layout: Layout, slots: int = 0) -> Program:
     heads = TENSOR if config.kv_heads % layout.mesh.shape[TENSOR] == 0 else None
 
     def sharding(leaf: jax.ShapeDtypeStruct) -> NamedSharding:
-        axes = (BATCH, heads) if leaf.ndim == 5 else (BATCH,) if leaf.ndim else ()
+        axes = (BATCH, heads) if leaf.ndim >= 4 else (BATCH,) if leaf.ndim else ()
         return NamedSharding(layout.mesh, PartitionSpec(*axes))
 
     def loop(parameters: Any, slots: decode.Slots) -> decode.Slots:

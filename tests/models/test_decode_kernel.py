@@ -22,7 +22,7 @@ ROWS, KEYS, GROUP, WIDTH, SLOTS = 8, 2, 3, 6, 300  # three blocks of 128, of whi
 
 def inputs(dtype=jnp.float32):
     keys = jax.random.split(jax.random.key(0), 3)
-    shapes = (ROWS, 1, KEYS, GROUP, WIDTH), (ROWS, KEYS, WIDTH, SLOTS), (ROWS, KEYS, SLOTS, WIDTH)
+    shapes = (ROWS, 1, KEYS, GROUP, WIDTH), (ROWS, KEYS, 1, WIDTH, SLOTS), (ROWS, KEYS, SLOTS, WIDTH)
     return [2 * jax.random.normal(key, shape, dtype) for key, shape in zip(keys, shapes, strict=True)]
 
 
@@ -39,7 +39,7 @@ def ragged():
 
 
 def plain(queries, keys, values, mask):
-    return attend(CONFIG, queries, Cache(keys[:, :, None], values), mask)
+    return attend(CONFIG, queries, Cache(keys, values), mask)
 
 
 @pytest.fixture
@@ -62,7 +62,8 @@ def test_what_no_row_sees_is_not_even_read():
     touched = np.pad(mask[:, 0], ((0, 0), (0, 84))).reshape(ROWS, 3, 128).any(axis=2)
     assert not touched.all(axis=1).all()
     unread = jnp.asarray(np.repeat(~touched, 128, axis=1)[:, :SLOTS])
-    broken = [jnp.where(unread[:, None, None], jnp.nan, keys), jnp.where(unread[:, None, :, None], jnp.nan, values)]
+    broken = [jnp.where(unread[:, None, None, None], jnp.nan, keys),
+              jnp.where(unread[:, None, :, None], jnp.nan, values)]
     found = decode_attention(queries, *broken, mask, interpret=True)[0]
     np.testing.assert_array_equal(found, decode_attention(queries, keys, values, mask, interpret=True)[0])
     assert np.isfinite(found).all()
@@ -84,7 +85,7 @@ def test_on_a_mesh_each_device_has_its_rows_and_heads(rows):
 @pytest.mark.parametrize(("heads", "width", "slots", "expected"), [
     (1, 128, 1280, 1280), (1, 128, 16384, 2048), (4, 128, 8192, 512), (8, 128, 8192, 256), (2, 64, 100, 128)])
 def test_a_block_is_about_a_mebibyte_and_no_longer_than_the_cache(heads, width, slots, expected):
-    assert slots_at_a_time(jax.ShapeDtypeStruct((4, heads, width, slots), jnp.bfloat16)) == expected
+    assert slots_at_a_time(jax.ShapeDtypeStruct((4, heads, 1, width, slots), jnp.bfloat16)) == expected
 
 
 @pytest.mark.usefixtures("short_blocks")
