@@ -24,6 +24,7 @@ from rl_reasoning.arrays import Array
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.attention import attention
 from rl_reasoning.models.decode_kernel import decode_attention
+from rl_reasoning.models.product import product
 from rl_reasoning.models.quantized import quantize
 from rl_reasoning.models.remat import scan_layers
 from rl_reasoning.models.rotary import Rotation, rotate, rotation
@@ -76,7 +77,9 @@ class Linear(nnx.Module):
             self.lora_b = nnx.Param(jnp.zeros((config.lora.rank, outputs), jnp.float32))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        y = x @ self.kernel[...].astype(self.compute)
+        frozen = self.quantized or self.gain is not None
+        kernel = self.kernel[...].astype(self.compute)
+        y = x @ kernel if frozen else product(x, kernel)
         if self.quantized:
             y = (y * self.scale[...]).astype(self.compute)
         if self.gain is not None:
