@@ -10,6 +10,9 @@ import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from rl_reasoning.parallel import parts
+from rl_reasoning.parallel.rules import BATCH
+
 _apart = Primitive("apart")
 """Its operand; no CPU program is rewritten across it."""
 _apart.def_impl(lambda x: x)
@@ -23,11 +26,13 @@ batching.defvectorized(_apart)
 def product(x: jax.Array, weights: jax.Array) -> jax.Array:
     """x [..., in] times weights [in, out] of the same type: [..., out]. Not for forward-mode differentiation."""
     inputs, outputs = weights.shape
-    return _narrowing(x, weights) if inputs > outputs else x @ weights
+    rows = x.size // inputs // parts(BATCH)
+    fewer = rows * outputs + inputs * outputs < rows * inputs  # g is turned and then the gradient, or else x
+    return _turning_less(x, weights) if fewer else x @ weights
 
 
 @jax.custom_vjp
-def _narrowing(x: jax.Array, weights: jax.Array) -> jax.Array:
+def _turning_less(x: jax.Array, weights: jax.Array) -> jax.Array:
     return x @ weights
 
 
@@ -41,4 +46,4 @@ def _backward(kept: tuple[jax.Array, jax.Array], upstream: jax.Array) -> tuple[j
     return jnp.einsum("...o,io->...i", upstream, weights), to_weights
 
 
-_narrowing.defvjp(_forward, _backward)
+_turning_less.defvjp(_forward, _backward)
