@@ -66,8 +66,8 @@ class RL:
     remat: str = setting("none", choices=("none", "dots", "block", "full", "offload"), doc="what the backward pass "
                          "computes again to save memory: nothing, all but matrix products, each layer, each layer "
                          "twice, or each layer from inputs kept in the host's memory")
-    logits: int = setting(2**24, low=1, doc="logits that may exist at once on a device, whatever the batch; 2**24 are "
-                          "64 MiB")
+    logits: int = setting(2**24, low=1, doc="logits that are made at once on a device, whatever the batch; 2**24 are "
+                          "64 MiB; twice as many are kept for the backward pass, where those are all")
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     stale: int = setting(0, low=0, doc="steps by which the policy that samples is behind the one that is trained, so "
                          "that both are at work at once; 0 takes turns. Above 0 answers are weighted by "

@@ -1,9 +1,9 @@
 """Log-probability and entropy of chosen tokens, without ever holding the logits of a whole batch.
 
 Logits are made for one block of the vocabulary at a time, for all positions, and made again in the backward pass, as
-in Cut Cross-Entropy (arXiv 2411.09009), unless one block is all there is: that is kept. Blocks of the vocabulary
-rather than of positions: each block of the output head is then read once, and its gradient is complete at once: on a
-mesh, one gather and one reduction a block.
+in Cut Cross-Entropy (arXiv 2411.09009), unless there are no more than two blocks: those are kept. Blocks of the
+vocabulary rather than of positions: each block of the output head is then read once, and its gradient is complete at
+once: on a mesh, one gather and one reduction a block.
 """
 
 import dataclasses
@@ -20,6 +20,7 @@ from rl_reasoning.parallel import constrain, parts
 from rl_reasoning.parallel.rules import BATCH, FSDP, TENSOR
 
 BUDGET = 2**24  # float32 logits: 64 MiB
+_KEPT = 2  # blocks at most whose logits are kept for the backward pass
 _LEAST = -1e30
 
 
@@ -51,7 +52,8 @@ def token_logprobs(config: DecoderConfig, parameters: Parameters, hidden: jax.Ar
 
     Args:
       hidden: [..., D] hidden states that predict `ids` [...].
-      budget: how many logits may exist at once on a device, whatever the batch; each is one float32.
+      budget: how many logits are made at once on a device, whatever the batch; each is one float32. Where there are no
+        more than twice as many, all are kept for the backward pass.
 
     Returns: statistics [...].
     """
@@ -143,7 +145,7 @@ def _block(way: _Way, table: jax.Array, hidden: jax.Array, ids: jax.Array, numbe
     start = jnp.minimum(number * way.size, own - way.size)  # the last block may begin in the one before
     rows = jax.lax.dynamic_slice_in_dim(table, start, way.size, way.axis)
     if raw is None:
-        raw = jnp.einsum(f"...d,{way.letters}->...sv", hidden, rows, preferred_element_type=jnp.float32)
+        raw = _scores(way, hidden, rows)
         raw = constrain(raw, BATCH, *[None] * (ids.ndim - 1), TENSOR)
     place = start + jnp.arange(way.size)
     scores, here = raw / way.temperature, jnp.arange(way.split)[:, None] * own + place == ids[..., None, None]
@@ -153,8 +155,16 @@ def _block(way: _Way, table: jax.Array, hidden: jax.Array, ids: jax.Array, numbe
     return start, rows, raw, scores, here
 
 
+def _scores(way: _Way, hidden: jax.Array, rows: jax.Array) -> jax.Array:
+    """Logits [..., s, v] by rows of the head. For one part in two axes: with three, a CPU turns the rows."""
+    if way.split > 1:
+        return jnp.einsum(f"...d,{way.letters}->...sv", hidden, rows, preferred_element_type=jnp.float32)
+    rows, letters = rows.squeeze(way.axis - 1), way.letters.replace("s", "")
+    return jnp.einsum(f"...d,{letters}->...v", hidden, rows, preferred_element_type=jnp.float32)[..., None, :]
+
+
 def _forward(way: _Way, table: jax.Array, hidden: jax.Array, ids: jax.Array) -> tuple[TokenStatistics, Any]:
-    """One pass over the blocks with a running maximum, which the sums are relative to. One block's logits are kept."""
+    """One pass over the blocks with a running maximum, which the sums are relative to. Few blocks' logits are kept."""
     def add(carry: Any, number: jax.Array) -> Any:
         """One block more."""
         largest, mass, weighted, squared, chosen = carry
@@ -167,7 +177,7 @@ def _forward(way: _Way, table: jax.Array, hidden: jax.Array, ids: jax.Array) -> 
         sums = (top, mass * shrink + share.sum(axis=(-2, -1)), weighted,
                 squared * jnp.square(shrink) + jnp.square(share).sum(axis=(-2, -1)),
                 jnp.maximum(chosen, jnp.where(here, scores, _LEAST).max(axis=(-2, -1))))
-        return sums, raw if way.count == 1 else None
+        return sums, raw if way.count <= _KEPT else None
 
     nothing = jnp.zeros(ids.shape, jnp.float32)
     least = nothing + _LEAST
@@ -211,13 +221,17 @@ _in_blocks.defvjp(_forward, _backward)
 def _gradient_of_head(way: _Way, pull: jax.Array, hidden: jax.Array) -> jax.Array:
     """What pulls [..., s, v] at scores give a block of the head, float32.
 
-    Always made as [D, s, v] and then turned: the other way round a CPU turns all pulls, which takes it as long as the
-    product itself. The barrier keeps XLA from rewriting the one as the other.
+    Made as [D, s, v] and, for a tied head, then turned: the other way round a CPU turns all pulls, which takes it as
+    long as the product itself, unless there are fewer positions than dimensions. The barrier keeps XLA from rewriting
+    the one as the other.
 
     Hidden states of bfloat16 are turned before it, behind a barrier of their own: jax 0.10.2 compiles a product for a
     CPU that sums over the rows of both operands, and cannot compute it.
     """
+    half, width = hidden.dtype == jnp.bfloat16, hidden.shape[-1]
+    if way.tied and not half and hidden.ndim == 2 and len(hidden) <= width and way.split == 1:
+        return jax.lax.optimization_barrier(jnp.einsum("nv,nd->vd", pull.squeeze(1), hidden))[None]
     turned = jnp.moveaxis(hidden, -1, 0)
-    turned = jax.lax.optimization_barrier(turned) if hidden.dtype == jnp.bfloat16 else turned
+    turned = jax.lax.optimization_barrier(turned) if half else turned
     own = jnp.einsum("d...,...sv->dsv", turned, pull, preferred_element_type=jnp.float32)
     return jax.lax.optimization_barrier(own).transpose(1, 2, 0) if way.tied else own

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from rl_reasoning.models.architecture import DecoderConfig
+from rl_reasoning.models.product import product
 from rl_reasoning.models.quantized import quantize
 
 
@@ -51,7 +52,9 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[rows, in] -> [rows, out], or both turned where features come first."""
-        y = self._product(x, self.kernel_turned[...].T if self.turned else self.kernel[...])
+        kernel = self.kernel_turned[...].T if self.turned else self.kernel[...]
+        trained = not (self.turned or self.quantized or self.gain is not None)
+        y = product(x, kernel.astype(self.compute)) if trained else self._product(x, kernel)
         if self.quantized:
             y = (y * self._each(self.scale)).astype(self.compute)
         if self.gain is not None:

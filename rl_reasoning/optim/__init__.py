@@ -96,10 +96,19 @@ def make(settings: Optimizer, updates: int) -> optax.GradientTransformation:
 
     Args: updates: how many there will be, for the schedule's end.
     """
-    clip = optax.clip_by_global_norm(settings.clip_norm) if settings.clip_norm else optax.identity()
+    clip = _clipped(settings.clip_norm) if settings.clip_norm else optax.identity()
     chosen = OPTIMIZERS[settings.name](settings, schedule(settings, updates))
     optimizer = _in_type(optax.chain(clip, chosen), settings.dtype)
     return _averaging(optimizer, settings.average) if settings.average else optimizer
+
+
+def _clipped(limit: float) -> optax.GradientTransformation:
+    """`optax.clip_by_global_norm`, but by one factor: that is part of what follows and leaves no clipped gradient."""
+    def clip(gradient: Any, _: Any) -> Any:
+        factor = limit / jnp.maximum(optax.tree.norm(gradient), limit)
+        return jax.tree.map(lambda leaf: leaf * factor.astype(leaf.dtype), gradient)
+
+    return optax.stateless(clip)
 
 
 def average_of(state: Any) -> Any:

@@ -16,7 +16,7 @@ from rl_reasoning.training.batch import TrainBatch
 class Memory(NamedTuple):
     """What bounds the memory of a forward and backward pass.
 
-    remat: see `models.remat`. logits: how many may exist at once on a device (`models.likelihood.token_logprobs`).
+    remat: see `models.remat`. logits: how many are made at once on a device (`models.likelihood.token_logprobs`).
     """
 
     remat: str = "none"

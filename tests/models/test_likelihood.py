@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ def dense(config, parameters, hidden, ids, temperature):
 
 def differentiated(function, *inputs):
     """The function's three statistics weighed at random, and the gradient of their sum."""
-    upstream = jax.random.normal(jax.random.key(3), (3, 3, 4))
+    upstream = jax.random.normal(jax.random.key(3), (3, *inputs[1].shape[:-1]))
 
     def scalar(parameters, hidden):
         return sum((u * x).sum() for u, x in zip(upstream, function(parameters, hidden), strict=True))
@@ -92,6 +93,28 @@ def test_bf16_statistics_are_close_to_those_of_float32():
     one, other = (token_blocks(c, parameters, hidden, ids, 1.0, 60) for c in (config, half))
     assert one.logp.dtype == other.logp.dtype == jnp.float32
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=0.1), one, other)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("budget", [60, 120, 10_000])
+def test_no_more_positions_than_dimensions_have_the_dense_gradient(budget, tied):
+    """The head's gradient is then made in the other order."""
+    config, parameters, hidden, ids, _ = case(tied, 1.0)
+    hidden, ids = hidden[0], ids[0]
+    found, expected = (differentiated(f, parameters, hidden) for f in (
+        lambda p, h: token_logprobs(config, p, h, ids, budget=budget), lambda p, h: dense(config, p, h, ids, 1.0)))
+    assert_close(found, expected)
+
+
+@pytest.mark.parametrize(("blocks", "products"), [(1, 3), (2, 3), (3, 4)])
+def test_the_logits_of_one_or_two_blocks_are_not_made_again(blocks, products):
+    config, parameters, hidden, ids, _ = case(True, 1.0)
+
+    def loss(parameters, hidden):
+        return token_logprobs(config, parameters, hidden, ids, budget=ids.size * 30 // blocks).logp.sum()
+
+    text = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(parameters, hidden).compile().as_text()
+    assert len(re.findall(r" dot\(", text)) == products
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -63,6 +63,17 @@ def test_weight_decay_spares_norms_where_asked():
         np.testing.assert_allclose(moved["embed"]["embedding"], 0.98, rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-3, 7.0, jnp.inf, jnp.nan])
+def test_gradients_are_clipped_as_optax_clips_them(size):
+    """By a norm of 1; where one is not finite, none of what comes out is to be trusted, and the update skips it."""
+    gradient = jax.tree.map(lambda leaf: size * leaf, TARGET)
+    optimizer = optim.make(Optimizer(name="sgd", learning_rate=1.0, schedule="constant", warmup=0, beta1=0.0,
+                                     clip_norm=1.0), 1)
+    expected, _ = optax.clip_by_global_norm(1.0).update(gradient, optax.EmptyState())
+    found, _ = optimizer.update(gradient, optimizer.init(START), START)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(-one, other, rtol=1e-6), found, expected)
+
+
 def test_averages_follow_the_parameters():
     (_, state), path = trained(Optimizer(learning_rate=0.1, warmup=0, average=0.75), 8)
     expected = jax.tree.map(np.asarray, START)
