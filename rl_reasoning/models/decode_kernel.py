@@ -85,7 +85,7 @@ def _kernel(places: Any, counts: Any, queries: Any, keys: Any, values: Any, seen
             mass: Any, total: Any, *, slots: int, steps: int) -> None:
     """One block of one row: what its weights sum to, and what they mix, relative to the largest score so far."""
     row, step = pl.program_id(0), pl.program_id(1)
-    heads, width, size = keys.shape[1], *keys.shape[3:]
+    heads, width, size = (keys.shape[axis] for axis in (1, 3, 4))
 
     @pl.when(step == 0)
     def _() -> None:
