@@ -183,16 +183,18 @@ def compare(case: str, workload: Workload, model: tuple[str, str], pythons: dict
     """Measures one workload: rounds of our engine next to its prefill, to the limit, and to each peer."""
     orders = {"ours": workload.order, "prefill": workload.short(1).order} | {
         name: workload.order | {"name": name, "steps": 8} for name in LIMITS}
-    ours = Worker("ours", sys.executable, "sample_ours.py", cores)
-    workers = dict.fromkeys(orders, ours)  # one process: its later parts need not load and compile all again
-    workers |= {name: Worker(name, python, f"sample_{name}.py", cores) for name, python in pythons.items()
-                if not (name == "transformers" and "cache" in workload.name)}
+    engines = {"ours": (sys.executable, "sample_ours.py")} | {
+        name: (python, f"sample_{name}.py") for name, python in pythons.items()
+        if not (name == "transformers" and "cache" in workload.name)}
+    started = {name: Worker(name, *engine, cores) for name, engine in engines.items()}
+    ours = started["ours"]
+    workers = dict.fromkeys(orders, ours) | started  # one process: its later parts need not load and compile all again
     try:
         ready = {}
         for name, worker in list(workers.items()):
             try:
-                engine = name == "ours" or name in pythons
-                compiling = {"compile_cpu_s": compile_seconds(worker, model, workload)} if engine else {}
+                compiling = {"compile_cpu_s": compile_seconds(Worker(name, *engines[name], cores), model, workload)
+                             } if name in engines else {}
                 ready[name] = compiling | worker.ask(do="prepare", part=name, folder=model[0], precision=model[1],
                                                      workload=orders.get(name, workload.order))
             except environments.PeerUnavailable as error:
@@ -215,10 +217,13 @@ def compare(case: str, workload: Workload, model: tuple[str, str], pythons: dict
 
 
 def compile_seconds(worker: Worker, model: tuple[str, str], workload: Workload) -> float:
-    """Processor seconds of a first short call above those of a later one."""
-    first = worker.ask(do="prepare", part="short", folder=model[0], precision=model[1],
-                       workload=workload.short(2).order)["first"]
-    later = min(worker.ask(do="run", part="short")["cpu_s"] for _ in range(2))
+    """Processor seconds of a first short call above those of a later one, in a process of its own, which then ends."""
+    try:
+        first = worker.ask(do="prepare", part="short", folder=model[0], precision=model[1],
+                           workload=workload.short(2).order)["first"]
+        later = min(worker.ask(do="run", part="short")["cpu_s"] for _ in range(2))
+    finally:
+        worker.close()
     return max(0.0, first["cpu_s"] - later)
 
 

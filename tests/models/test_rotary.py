@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rl_reasoning.models.architecture import DecoderConfig, RopeScaling
-from rl_reasoning.models.rotary import frequencies, rotation, yarn_magnitude
+from rl_reasoning.models.rotary import frequencies, rotation, rotation_table, yarn_magnitude
 
 PLAIN = DecoderConfig(vocabulary=8, layers=1, width=8, heads=1, kv_heads=1, head_dim=64, mlp=8)
 
@@ -44,6 +44,12 @@ def test_yarn_keeps_the_first_dimensions_and_stretches_the_last():
     assert (np.diff(ratio) <= 1e-6).all()
     cosine = rotation(config, jnp.zeros((1, 1), jnp.int32)).cos
     np.testing.assert_allclose(cosine, 0.1 * math.log(4) + 1, rtol=1e-6)
+
+
+def test_a_table_has_the_rotations_of_its_positions():
+    config, positions = scaled("llama3", 8.0, 512, 1.0, 4.0), jnp.array([[0, 3], [11, 7]])
+    for found, expected in zip(rotation_table(config, 12)(positions), rotation(config, positions), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(("values", "message"), [

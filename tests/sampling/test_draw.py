@@ -134,6 +134,19 @@ def test_temperature_zero_takes_the_first_of_the_likeliest_and_reports_temperatu
     np.testing.assert_allclose(drawn.logprobs, jax.nn.log_softmax(raw)[:, 1], rtol=1e-5)
 
 
+@pytest.mark.parametrize("settings", [
+    Sampling(), Sampling(temperature=0.0),
+    Sampling(temperature=1.5, top_k=40, top_p=0.9, min_p=0.01, min_tokens=2, forbidden_tokens=("3", "9"))], ids=str)
+@pytest.mark.parametrize("vocabulary", [11, 700])
+def test_a_vocabulary_along_the_first_axis_is_drawn_from_alike(settings, vocabulary):
+    raw, uniforms = jax.random.normal(jax.random.key(3), (64, vocabulary)), jax.random.uniform(jax.random.key(4), (64,))
+    counts, rules = jnp.arange(64) % 4, make_rules(settings, vocabulary, STOP)
+    by_row, turned = draw_token(raw, uniforms, counts, rules), draw_token(raw.T, uniforms, counts, rules, axis=0)
+    np.testing.assert_array_equal(turned.ids, by_row.ids)
+    np.testing.assert_array_equal(turned.finite, by_row.finite)
+    np.testing.assert_allclose(turned.logprobs, by_row.logprobs, atol=1e-5)
+
+
 def test_what_is_no_distribution_is_said():
     raw = jnp.zeros((4, 5)).at[0, 1].set(jnp.nan).at[1, 1].set(jnp.inf).at[2, 1].set(-jnp.inf)
     drawn = draw_token(raw, jnp.full(4, 0.5), jnp.zeros(4, jnp.int32), make_rules(Sampling(), 5, 0))
