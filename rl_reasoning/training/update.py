@@ -89,15 +89,19 @@ class Update:
 
     Attributes:
       compiled: (state without frozen weights, frozen weights, batch) -> (state without, metrics).
+      nested: the same within another program, of which no part can be compiled in a way of its own.
       layout: where state and batch lie; None is one device.
     """
 
     compiled: Any
+    nested: Any
     layout: Layout | None = None
 
     def __call__(self, state: TrainState, batch: TrainBatch) -> tuple[TrainState, Metrics]:
         batch = self.layout.spread(batch, shardings_of_batch(self.layout)) if self.layout else batch
-        moved, metrics = self.compiled(state._replace(frozen={}), state.frozen, batch)
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((state, batch)))
+        program = self.nested if traced else self.compiled
+        moved, metrics = program(state._replace(frozen={}), state.frozen, batch)
         return moved._replace(frozen=state.frozen), metrics
 
     def lower(self, state: TrainState, batch: TrainBatch) -> jax.stages.Lowered:
@@ -129,7 +133,7 @@ def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.Gr
         return state, metrics | applied
 
     critic = objective.critic.model if objective.critic else None
-    return Update(_compile(update, layout, lambda: jax.eval_shape(lambda: start(
+    return Update(*_compile(update, layout, lambda: jax.eval_shape(lambda: start(
         config, initialize(config, jax.random.key(0)), optimizer, critic=critic))), layout)
 
 
@@ -145,16 +149,20 @@ def make_gradient(config: DecoderConfig, objective: Objective, *, temperature: f
     return jax.jit(gradient)
 
 
-def _compile(update: Callable, layout: Layout | None, shapes: Callable[[], TrainState]) -> Callable:
-    """The update, jitted: its state is donated, and on a mesh all that goes in and out has its place."""
+def _compile(update: Callable, layout: Layout | None, shapes: Callable[[], TrainState]) -> tuple[Callable, Callable]:
+    """The update, jitted: its state is donated, and on a mesh all that goes in and out has its place.
+
+    Returns: as a program of its own, and as a part of another.
+    """
     on_cpu = (layout.mesh.devices.flat[0].platform if layout else jax.default_backend()) == "cpu"
     options = _CPU if on_cpu else None
-    if layout is None:
-        return jax.jit(update, donate_argnums=0, compiler_options=options)
-    placed = layout.parameters(shapes())
-    moving = placed._replace(frozen={})
-    return jax.jit(update, donate_argnums=0, compiler_options=options, out_shardings=(moving, layout.whole),
-                   in_shardings=(moving, placed.frozen, shardings_of_batch(layout)))
+    jitted = functools.partial(jax.jit, update, donate_argnums=0)
+    if layout:
+        placed = layout.parameters(shapes())
+        moving = placed._replace(frozen={})
+        jitted = functools.partial(jitted, in_shardings=(moving, placed.frozen, shardings_of_batch(layout)),
+                                   out_shardings=(moving, layout.whole))
+    return jitted(compiler_options=options), jitted()
 
 
 def _gradient(config: DecoderConfig, objective: Objective, temperature: float, memory: Memory, state: TrainState,

@@ -17,6 +17,7 @@ from rl_reasoning.evaluation.summary import Tally
 from rl_reasoning.loop import run_experiment
 from rl_reasoning.loop.reinforce import describe
 from rl_reasoning.loop.setup import build
+from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.tasks.maths.task import Math
 from rl_reasoning.tasks.pool import InProcess
@@ -94,7 +95,7 @@ def test_t39_disagreement_of_two_graders_is_counted():
     """Of four answers to 3, the published rules take 0.03 and 300 for right, too."""
     task = Math(Settings(grader="exact", second_grader="math_equal", second_share=1.0))
     words = [r"\boxed{3}", r"\boxed{4}", r"\boxed{0.03}", r"\boxed{300}"]
-    policy = rollouts.Policy(None, SymbolTokenizer(words), 1)
+    policy = rollouts.Policy(DecoderConfig(8, 1, 8, 1, 1, 8, 8), SymbolTokenizer(words), 1)
     ids = np.asarray([[policy.tokenizer.encode(word) for word in words]], np.int32)
     ones = np.ones((1, 4), np.int32)
     problem = Problem("math:0", "?", "3", "math", {"question": "?"})
