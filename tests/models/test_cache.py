@@ -43,7 +43,7 @@ def test_queries_may_see_any_place(config):
     np.testing.assert_allclose(found, plain(queries, own, mask), atol=1e-5)
 
 
-@pytest.mark.parametrize("owners", [1, 2, 3, 6])
+@pytest.mark.parametrize("owners", [2, *(pytest.param(number, marks=pytest.mark.slow) for number in (1, 3, 6))])
 @pytest.mark.parametrize("length", [1, LENGTH])
 @pytest.mark.parametrize("attention", ["xla", "kernel"])
 def test_a_shared_cache_is_as_good_as_copies(config, owners, length, attention):
