@@ -1,6 +1,8 @@
 """Rotary positions (RoFormer, arXiv 2104.09864), half rotation, with the scalings of longer contexts."""
 
+import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -26,24 +28,15 @@ def rotation(config: DecoderConfig, positions: Array) -> Rotation:
     return Rotation(jnp.sin(angles) * scaling.magnitude, jnp.cos(angles) * scaling.magnitude)
 
 
-class RotationTable(NamedTuple):
-    """Sine and cosine for all positions below a length, [S, h / 2].
+def rotations(config: DecoderConfig, length: int) -> Callable[[Array], Rotation]:
+    """What gives the rotation of positions [B, L] below a length.
 
-    Looked up rather than computed where each layer would compute them again, for every head, as XLA's fusions have it.
+    For a CPU it is looked up: each layer would compute it again, for every head, as XLA's fusions have it there.
     """
-
-    sin: jax.Array
-    cos: jax.Array
-
-    def __call__(self, positions: Array) -> Rotation:
-        """The rotation of positions [B, L] int."""
-        return Rotation(self.sin[positions][:, :, None], self.cos[positions][:, :, None])
-
-
-def rotation_table(config: DecoderConfig, length: int) -> RotationTable:
-    """Of positions 0 to length - 1."""
-    found = rotation(config, jnp.arange(length)[None])
-    return RotationTable(found.sin[0, :, 0], found.cos[0, :, 0])
+    if not config.for_cpu:
+        return functools.partial(rotation, config)
+    sin, cos = (x[0, :, 0] for x in rotation(config, jnp.arange(length)[None]))
+    return lambda positions: Rotation(sin[positions][:, :, None], cos[positions][:, :, None])
 
 
 def rotate(x: jax.Array, turn: Rotation) -> jax.Array:

@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec
 from rl_reasoning.arrays import Array
 from rl_reasoning.models.cache import Cache, Shared, empty_cache, one_block, with_room
 from rl_reasoning.models.decoder import FEW_LOGITS, DecoderConfig, Parameters, extend, logits
-from rl_reasoning.models.rotary import RotationTable, rotation_table
+from rl_reasoning.models.rotary import Rotation, rotations
 from rl_reasoning.parallel import constrain, parts
 from rl_reasoning.parallel.rules import BATCH, TENSOR
 from rl_reasoning.sampling.draw import Draw, Rules, draw_token
@@ -138,7 +138,7 @@ def _prefill_rows(config: DecoderConfig, parameters: Parameters,
     ids, lengths = prompts
     rows, size = ids.shape
     piece = min(size, PIECE)
-    slots, table = jnp.arange(size + -size % piece), rotation_table(config, size + -size % piece)
+    slots, turns = jnp.arange(size + -size % piece), rotations(config, size + -size % piece)
     # What lies beyond a prompt must not matter, even where its embedding is not a number.
     ids = jnp.where(jnp.arange(size) < lengths[:, None], ids, ids[:, :1])
     ids = jnp.pad(ids, ((0, 0), (0, -size % piece)), mode="edge")
@@ -147,7 +147,7 @@ def _prefill_rows(config: DecoderConfig, parameters: Parameters,
         caches, last = carry
         positions = jnp.broadcast_to(start + jnp.arange(piece), (rows, piece))
         tokens = jax.lax.dynamic_slice_in_dim(ids, start, piece, axis=1)
-        hidden, caches = extend(config, parameters, tokens, table(positions), positions[:, :, None] - slots, caches,
+        hidden, caches = extend(config, parameters, tokens, turns(positions), positions[:, :, None] - slots, caches,
                                 start)
         at = lengths - 1 - start
         here = jnp.take_along_axis(hidden, jnp.clip(at, 0, piece - 1)[:, None, None], axis=1)[:, 0]
@@ -261,11 +261,12 @@ def end(slots: Slots, which: jax.Array, reason: jax.Array) -> Slots:
 
 def _one_turn(config: DecoderConfig, parameters: Parameters, rules: Rules, slots: Slots) -> Callable[[Slots], Slots]:
     """What draws one token for every slot, with what is the same at every turn."""
-    table = rotation_table(config, sum(caches[0].places for caches in (slots.caches, slots.prompts) if caches))
-    return functools.partial(_turn, config, parameters, rules, table)
+    turns = rotations(config, sum(caches[0].places for caches in (slots.caches, slots.prompts) if caches))
+    return functools.partial(_turn, config, parameters, rules, turns)
 
 
-def _turn(config: DecoderConfig, parameters: Parameters, rules: Rules, table: RotationTable, slots: Slots) -> Slots:
+def _turn(config: DecoderConfig, parameters: Parameters, rules: Rules, turns: Callable[[Array], Rotation],
+          slots: Slots) -> Slots:
     """One token for every slot; those that have ended stay as they are."""
     tokens, running = slots.ids.shape[1], slots.reason == RUNNING
     room = slots.caches[0].places - tokens
@@ -273,7 +274,7 @@ def _turn(config: DecoderConfig, parameters: Parameters, rules: Rules, table: Ro
     positions, shared = slots.prompt + slots.count - 1, None
     if slots.prompts:
         shared = Shared(slots.prompts, slots.prompt.reshape(len(slots.prompts[0].keys), -1)[:, 0])
-    hidden, caches = extend(config, parameters, slots.last[:, None], table(positions[:, None]),
+    hidden, caches = extend(config, parameters, slots.last[:, None], turns(positions[:, None]),
                             _distance(slots, positions, room)[:, None], slots.caches, room + place, shared)
     uniforms = jnp.take_along_axis(slots.uniforms, slots.count[:, None], axis=1, mode="clip")[:, 0]
     if config.for_cpu and running.size <= FEW_LOGITS:  # the head is the left operand, as in `decoder.unstack_layers`

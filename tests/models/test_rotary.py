@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rl_reasoning.models.architecture import DecoderConfig, RopeScaling
-from rl_reasoning.models.rotary import frequencies, rotation, rotation_table, yarn_magnitude
+from rl_reasoning.models.rotary import frequencies, rotation, rotations, yarn_magnitude
 
 PLAIN = DecoderConfig(vocabulary=8, layers=1, width=8, heads=1, kv_heads=1, head_dim=64, mlp=8)
 
@@ -46,9 +46,11 @@ def test_yarn_keeps_the_first_dimensions_and_stretches_the_last():
     np.testing.assert_allclose(cosine, 0.1 * math.log(4) + 1, rtol=1e-6)
 
 
-def test_a_table_has_the_rotations_of_its_positions():
+@pytest.mark.parametrize("for_cpu", [False, True])
+def test_a_table_has_the_rotations_of_its_positions(for_cpu):
     config, positions = scaled("llama3", 8.0, 512, 1.0, 4.0), jnp.array([[0, 3], [11, 7]])
-    for found, expected in zip(rotation_table(config, 12)(positions), rotation(config, positions), strict=True):
+    config = dataclasses.replace(config, for_cpu=for_cpu)
+    for found, expected in zip(rotations(config, 12)(positions), rotation(config, positions), strict=True):
         np.testing.assert_array_equal(found, expected)
 
 

@@ -82,6 +82,4 @@ def test_decoding_qwen_7b_fits_and_gathers_no_weights(topology, shape, memory, a
     assert len(calls) == (QWEN_7B.layers if attention == "kernel" else 0)
     if attention == "kernel":
         whole_cache = rf"= \(?bf16\[{rows},1,(1,128,1280|1280,128)\]\S* .*copy(-start)?\("
-        loop = compiled.as_text().split("\nENTRY ")[0]
-        # The compiler may keep one layer's in the chip's own memory; what is not seen of the others is not read.
-        assert len(re.findall(whole_cache, loop)) <= 1
+        assert not re.search(whole_cache, compiled.as_text()), "what is not seen is not read"

@@ -97,7 +97,7 @@ def loss(config, parameters, ids):
     ids = jnp.asarray(ids)[None]
     ones = jnp.ones_like(ids)
     hidden = decoder.hidden_states(config, parameters, ids, jnp.arange(ids.shape[1])[None],
-                                      decoder.branch_mask(ones, 0 * ones))
+                                   decoder.branch_mask(ones, 0 * ones))
     return -float(token_logprobs(config, parameters, hidden[:, :-1], ids[:, 1:])[0].mean())
 
 
