@@ -87,22 +87,23 @@ def one_block(cache: Cache) -> Cache:
     return cache._replace(keys=cache.keys.swapaxes(2, 3).reshape(rows, heads, 1, width, -1))
 
 
-def attend(config: DecoderConfig, queries: jax.Array, cache: Cache, mask: jax.Array, shared: Cache | None = None,
-           lengths: jax.Array | None = None) -> jax.Array:
+def attend(config: DecoderConfig, queries: jax.Array, cache: Cache, mask: jax.Array,
+           shared: tuple[Cache, jax.Array] | None = None) -> jax.Array:
     """The values that each query sees, weighted by softmax(q k / sqrt(h)) in float32.
 
     Args:
       queries: [B, L, K, G, h]. cache: of B rows. mask: [B, L, S] bool, True where a place of it is seen.
-      shared: of R rows, each for B / R rows that follow one another. lengths: [R] how many of its places are seen.
+      shared: a cache of R rows, each for B / R rows that follow one another, and [R] how many of its places are seen.
 
     Returns:
       [B, L, K, G, h] in the type of the values.
     """
     own = _part(config, queries, cache, mask[:, None])
-    if shared is None or lengths is None:
+    if shared is None:
         return own[0].astype(cache.values.dtype)
-    seen = jnp.arange(shared.places) < lengths[:, None]
-    return _merged(own, _part(config, queries, shared, seen[:, None, None])).astype(cache.values.dtype)
+    common, lengths = shared
+    seen = jnp.arange(common.places) < lengths[:, None]
+    return _merged(own, _part(config, queries, common, seen[:, None, None])).astype(cache.values.dtype)
 
 
 def _part(config: DecoderConfig, queries: jax.Array, cache: Cache, mask: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -75,9 +75,10 @@ class Attention(nnx.Module):
             mixed = attention(queries, keys, values, mask)
         return self.output(fold(mixed.reshape(*mixed.shape[:2], -1)))
 
-    def to_caches(self, queries: jax.Array, cache: Cache, mask: jax.Array, shared: tuple[Any, ...]) -> jax.Array:
+    def to_caches(self, queries: jax.Array, cache: Cache, mask: jax.Array,
+                  shared: tuple[Cache, jax.Array] | None) -> jax.Array:
         """Softmax attention to caches, see `cache.attend`. Returns [B * L, D], turned where features come first."""
-        mixed = attend(self.config, queries, cache, mask, *shared).reshape(queries.shape[0] * queries.shape[1], -1)
+        mixed = attend(self.config, queries, cache, mask, shared).reshape(queries.shape[0] * queries.shape[1], -1)
         return self.output(mixed.T if self.config.features_first else mixed)
 
 
@@ -103,7 +104,7 @@ class Block(nnx.Module):
         return self._finish(x, self.attention.in_rows(*projected, mask))
 
     def extend(self, x: jax.Array, turn: Rotation, mask: jax.Array, cache: Cache, slot: jax.Array,
-               shared: tuple[Any, ...]) -> tuple[jax.Array, Cache]:
+               shared: tuple[Cache, jax.Array] | None) -> tuple[jax.Array, Cache]:
         """L more tokens a row, as `extend` has them; keys and values go to the cache from `slot` on."""
         queries, keys, values = self.attention.project(self._attention_input(x), turn)
         cache = write(cache, keys, values, slot)
@@ -230,7 +231,7 @@ def extend(config: DecoderConfig, parameters: Parameters, tokens: jax.Array, tur
     x, updated, windows = x.T if first else x, [], config.windows or (0,) * config.layers
     for number, (block_parameters, cache, window) in enumerate(zip(parameters["layers"], caches, windows, strict=True)):
         seen = (distance >= 0) & _in_window(window, distance)
-        also = (shared.caches[number], shared.lengths) if shared else ()
+        also = (shared.caches[number], shared.lengths) if shared else None
         x, cache = _extend_block(config, block_parameters, x, turn, seen, cache, slot, also)
         updated.append(cache)
     x = _merge(Norm, config, parameters["final_norm"])(x)
@@ -240,7 +241,7 @@ def extend(config: DecoderConfig, parameters: Parameters, tokens: jax.Array, tur
 
 @functools.partial(jax.jit, static_argnames="config")
 def _extend_block(config: DecoderConfig, parameters: Parameters, x: jax.Array, turn: Rotation, mask: jax.Array,
-                  cache: Cache, slot: jax.Array, shared: tuple[Any, ...]) -> tuple[jax.Array, Cache]:
+                  cache: Cache, slot: jax.Array, shared: tuple[Cache, jax.Array] | None) -> tuple[jax.Array, Cache]:
     """`Block.extend`, traced once for all layers that look alike: a fifth less to compile of 30."""
     return _merge(Block, config, parameters).extend(x, turn, mask, cache, slot, shared)
 

@@ -54,7 +54,7 @@ def test_a_shared_cache_is_as_good_as_copies(config, owners, length, attention):
     mask = jax.random.bernoulli(jax.random.key(5), 0.5, (ROWS, length, 9)).at[..., 0].set(True)
     laid = with_room(config, own, 0)
     wide = jnp.pad(mask, ((0, 0), (0, 0), (0, laid.places - 9)))
-    found = attend(config, queries, laid, wide, with_room(config, shared, 0), lengths)
+    found = attend(config, queries, laid, wide, (with_room(config, shared, 0), lengths))
     copies = jax.tree.map(lambda x: jnp.repeat(x, ROWS // owners, axis=0), shared)
     seen = jnp.repeat(jnp.arange(7) < lengths[:, None], ROWS // owners, axis=0)
     seen = jnp.broadcast_to(seen[:, None], (ROWS, length, 7))
