@@ -22,7 +22,7 @@ from rl_reasoning.config import Optimizer, Sampling
 from rl_reasoning.losses.objective import Objective
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.decoder import branch_mask, hidden_states, initialize, logits, unstack_layers
-from rl_reasoning.sampling.decode import Waiting, decode, fill, prefill
+from rl_reasoning.sampling.decode import Waiting, Window, decode, fill, prefill
 from rl_reasoning.sampling.rules import make_rules
 from rl_reasoning.training.batch import Answers
 from rl_reasoning.training.minibatches import minibatches
@@ -80,12 +80,12 @@ def train_step(config: DecoderConfig, remat: str) -> tuple[Any, ...]:
 def sampling(config: DecoderConfig) -> tuple[Any, ...]:
     def run(parameters, ids, lengths, waiting, uniforms, rules):
         weights = unstack_layers(config, parameters)
-        slots = fill(config, prefill(config, weights, ids, lengths, waiting, rules), uniforms, rules)
+        slots = fill(config, Window(prefill(config, weights, ids, lengths), ids[:, -1], lengths, waiting), uniforms)
         return decode(config, weights, slots, rules, jnp.int32(LENGTH), jnp.int32(0))
 
     rows, rules = jnp.arange(ROWS), make_rules(Sampling(max_tokens=LENGTH // 2), config.vocabulary, 1)
     uniforms = jnp.zeros((ROWS, LENGTH // 2))
-    waiting = Waiting(rows, uniforms[:, 0], rows, jnp.int32(ROWS))
+    waiting = Waiting(rows, rows, jnp.int32(ROWS))
     return run, shapes(config), jnp.zeros((ROWS, LENGTH // 2), jnp.int32), rows, waiting, uniforms, rules
 
 

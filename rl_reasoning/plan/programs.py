@@ -172,7 +172,7 @@ def _slots(sizes: Sizes, slots: int) -> decode.Slots:
     row, table = array((slots,), jnp.int32), array((slots, rl.max_tokens), jnp.int32)
     return decode.Slots(
         turn=array((), jnp.int32), caches=caches, prompts=[], last=row,
-        prompt=row, count=row, limit=row, born=row, ids=table, logprobs=array(table.shape, jnp.float32),
+        before=row, count=row, limit=row, born=row, ids=table, logprobs=array(table.shape, jnp.float32),
         uniforms=array(table.shape, jnp.float32), reason=array((slots,), jnp.int8))
 
 

@@ -1,14 +1,15 @@
 """The compiled programs of the decode engine: prompts into caches, and the loop that draws tokens.
 
-A batch of slots draws one token each at every turn of one loop on the device. A prompt is prefilled once. Where all
-answers have slots and every m that follow one another have one prompt, those slots share its keys and values, which
-every turn reads once; else they are copied to the slots of its samples. When an answer ends, the next waiting sample
-takes its slot within the loop, without a word to the host. When none waits, and few answers are still in work, they
-move to fewer slots.
+A batch of slots draws one token each at every turn of one loop on the device. A prompt is prefilled once, but for its
+last token, which every answer begins with: tokens are drawn in one place alone. Where all answers have slots and every
+m that follow one another have one prompt, those slots share its keys and values, which every turn reads once; else they
+are copied to the slots of its samples. When an answer ends, the next waiting sample takes its slot within the loop,
+without a word to the host. When none waits, and few answers are still in work, they move to fewer slots.
 
 Every slot has a ring of T places for its answer, and room for a prompt before it unless it shares one. All slots write
 to the same place of the ring at the same turn, whenever their answers began, so that the cache is updated by one slice
-and never by a scatter. An answer has at most T tokens, so the ring never overwrites what it still needs.
+and never by a scatter. An answer has at most T tokens, the last of which is not looked back at, so the ring never
+overwrites what it still needs.
 
 Shape letters: B slots, P prompts that they share, W prompts of a window, Q samples of a window, Lp prompt tokens, T
 answer tokens, V vocabulary.
@@ -40,12 +41,10 @@ SCORES = 2**22  # pairs of positions that one head may compare at a time
 class Waiting(NamedTuple):
     """Samples of a window, in the order in which they get slots; the first `count` of Q are real.
 
-    prompt: [Q] which prompt of the window. uniforms: [Q] in [0, 1), what the first token is drawn with. limits: [Q]
-    most tokens. count: scalar.
+    prompt: [Q] which prompt of the window. limits: [Q] most tokens. count: scalar.
     """
 
     prompt: Array
-    uniforms: Array
     limits: Array
     count: Array  # type: ignore[assignment]  # hides a tuple's own count, which nothing calls
 
@@ -53,14 +52,14 @@ class Waiting(NamedTuple):
 class Window(NamedTuple):
     """Prefilled prompts with the samples that wait for slots.
 
-    caches: one a layer, of W prompts with Lp places. lengths: [W]. waiting: see there. first: the first token of every
-    sample, drawn from its prompt's last position.
+    caches: one a layer, of W prompts with Lp places, from `prefill`. last: [W] each prompt's last token. lengths: [W].
+    waiting: see there.
     """
 
     caches: list[Cache]
-    lengths: jax.Array
+    last: Array
+    lengths: Array
     waiting: Waiting
-    first: Draw
 
 
 class Slots(NamedTuple):
@@ -68,17 +67,17 @@ class Slots(NamedTuple):
 
     turn: scalar, turns of the loop so far; the ring's place for this turn is turn % T. caches: one a layer, of B rows,
     whose last T places are the ring. prompts: one a layer, of P rows that B / P slots each share; none where each slot
-    has its prompt in the first places of its own cache. last: [B] newest token. prompt: [B] prompt length. count: [B]
-    tokens so far. limit: [B] most tokens. born: [B] turn at which the first token was there; token i is at place
-    (born + i) % T of ids and logprobs [B, T]. uniforms: [B, T] in [0, 1), column i is what token i is drawn with.
-    reason: [B] int8, `RUNNING` or a `StopReason`.
+    has its prompt in the first places of its own cache. last: [B] newest token. before: [B] how many tokens of the
+    prompt are in its cache. count: [B] tokens so far. limit: [B] most tokens. born: [B] turn that draws the first
+    token; token i is at place (born + i) % T of ids and logprobs [B, T], and in the ring the token that it follows.
+    uniforms: [B, T] in [0, 1), column i is what token i is drawn with. reason: [B] int8, `RUNNING` or a `StopReason`.
     """
 
     turn: jax.Array
     caches: list[Cache]
     prompts: list[Cache]
     last: jax.Array
-    prompt: jax.Array
+    before: jax.Array
     count: jax.Array  # type: ignore[assignment]  # hides a tuple's own count, which nothing calls
     limit: jax.Array
     born: jax.Array
@@ -110,9 +109,8 @@ def rows_at_once(prompt_tokens: int) -> int:
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def prefill(config: DecoderConfig, parameters: Parameters, ids: jax.Array, lengths: jax.Array, waiting: Waiting,
-            rules: Rules) -> Window:
-    """Keys and values of W prompts [W, Lp], and the first token of each waiting sample.
+def prefill(config: DecoderConfig, parameters: Parameters, ids: jax.Array, lengths: jax.Array) -> list[Cache]:
+    """Keys and values of all tokens but the last of W prompts [W, Lp]; what lies beyond is finite, and not to be seen.
 
     Args: parameters: from `decoder.unstack_layers`. lengths: [W], each at least 1.
     """
@@ -120,67 +118,52 @@ def prefill(config: DecoderConfig, parameters: Parameters, ids: jax.Array, lengt
     group = min(rows, rows_at_once(size))
     one_group = functools.partial(_prefill_rows, config, parameters)
     if rows == group:
-        caches, last = one_group((ids, lengths))
-    else:
-        parts = jax.lax.map(one_group, (ids.reshape(-1, group, size), lengths.reshape(-1, group)))
-        caches, last = jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), parts)
-    raw = logits(config, parameters, last)[waiting.prompt]
-    return Window(caches, lengths, waiting,
-                  draw_token(raw, jnp.asarray(waiting.uniforms), jnp.zeros_like(waiting.prompt), rules))
+        return one_group((ids, lengths))
+    parts = jax.lax.map(one_group, (ids.reshape(-1, group, size), lengths.reshape(-1, group)))
+    return jax.tree.map(lambda x: x.reshape(rows, *x.shape[2:]), parts)
 
 
-def _prefill_rows(config: DecoderConfig, parameters: Parameters,
-                  prompts: tuple[jax.Array, jax.Array]) -> tuple[list[Cache], jax.Array]:
-    """Caches of some prompts, and the hidden state [W, D] of their last tokens.
-
-    Prompts come in pieces, as many as the longest needs: what lies beyond costs nothing and stays 0.
-    """
+def _prefill_rows(config: DecoderConfig, parameters: Parameters, prompts: tuple[jax.Array, jax.Array]) -> list[Cache]:
+    """Caches of some prompts, which come in pieces, as many as the longest needs: what lies beyond costs nothing."""
     ids, lengths = prompts
     rows, size = ids.shape
     piece = min(size, PIECE)
     slots, turns = jnp.arange(size + -size % piece), rotations(config, size + -size % piece)
     # What lies beyond a prompt must not matter, even where its embedding is not a number.
-    ids = jnp.where(jnp.arange(size) < lengths[:, None], ids, ids[:, :1])
+    ids = jnp.where(jnp.arange(size) < lengths[:, None] - 1, ids, ids[:, :1])
     ids = jnp.pad(ids, ((0, 0), (0, -size % piece)), mode="edge")
 
-    def one_piece(start: jax.Array, carry: tuple[list[Cache], jax.Array]) -> tuple[list[Cache], jax.Array]:
-        caches, last = carry
+    def one_piece(number: jax.Array | int, caches: list[Cache]) -> list[Cache]:
+        start = jnp.int32(number * piece)
         positions = jnp.broadcast_to(start + jnp.arange(piece), (rows, piece))
         tokens = jax.lax.dynamic_slice_in_dim(ids, start, piece, axis=1)
-        hidden, caches = extend(config, parameters, tokens, turns(positions), positions[:, :, None] - slots, caches,
-                                start)
-        at = lengths - 1 - start
-        here = jnp.take_along_axis(hidden, jnp.clip(at, 0, piece - 1)[:, None, None], axis=1)[:, 0]
-        return caches, jnp.where(((at >= 0) & (at < piece))[:, None], here, last)
+        return extend(config, parameters, tokens, turns(positions), positions[:, :, None] - slots, caches, start)[1]
 
-    first = (empty_cache(config, rows, slots.size), jnp.zeros((rows, config.width), config.precision.compute))
+    caches = empty_cache(config, rows, slots.size)
     if slots.size == piece:
-        return one_piece(jnp.int32(0), first)
-    pieces = (lengths.max() + piece - 1) // piece
-    caches, last = jax.lax.fori_loop(0, pieces, lambda i, carry: one_piece(i * piece, carry), first)
-    return [Cache(cache.keys[..., :size], cache.values[..., :size, :]) for cache in caches], last
+        return one_piece(0, caches)
+    caches = jax.lax.fori_loop(0, (lengths.max() - 1 + piece - 1) // piece, one_piece, caches)
+    return [Cache(cache.keys[..., :size], cache.values[..., :size, :]) for cache in caches]
 
 
 @functools.partial(jax.jit, static_argnames=("config", "share"))
-def fill(config: DecoderConfig, window: Window, uniforms: Array, rules: Rules, share: int = 1) -> Slots:
+def fill(config: DecoderConfig, window: Window, uniforms: Array, share: int = 1) -> Slots:
     """One slot for each of the window's Q samples, whose numbers are [Q, T]; what is beyond the count is ended.
 
     share: how many samples that follow one another have a prompt in common, from the first on.
     """
-    waiting, first = window.waiting, window.first
-    size, tokens = uniforms.shape
+    waiting, (size, tokens) = window.waiting, uniforms.shape
     prompt = waiting.prompt.reshape(-1, share)[:, 0]
     caches = [Cache(*(x[prompt] for x in cache)) for cache in window.caches]
     prompts = [with_room(config, cache, 0) for cache in caches] if share > 1 else []
     caches = [with_room(config, cache, tokens) for cache in caches] if share == 1 else [
         with_room(config, cache, tokens) for cache in empty_cache(config, size, 0)]
-    count, reason = _after(first, jnp.zeros_like(waiting.prompt), waiting.limits, rules)
-    reason = jnp.where(jnp.arange(size) < waiting.count, reason, StopReason.CANCELLED).astype(jnp.int8)
-    zero = jnp.zeros(size, jnp.int32)
-    slots = Slots(jnp.int32(0), caches, prompts, first.ids, window.lengths[waiting.prompt], count,
-                  jnp.asarray(waiting.limits), zero, jnp.zeros((size, tokens), jnp.int32).at[:, 0].set(first.ids),
-                  jnp.zeros((size, tokens), jnp.float32).at[:, 0].set(first.logprobs), jnp.asarray(uniforms), reason)
-    return _split(slots)
+    reason = jnp.where(jnp.arange(size) < waiting.count, RUNNING, StopReason.CANCELLED).astype(jnp.int8)
+    zero, empty = jnp.zeros(size, jnp.int32), jnp.zeros((size, tokens))
+    return _split(Slots(
+        jnp.int32(0), caches, prompts, jnp.asarray(window.last)[waiting.prompt],
+        jnp.asarray(window.lengths)[waiting.prompt] - 1, zero, jnp.asarray(waiting.limits), zero,
+        empty.astype(jnp.int32), empty, jnp.asarray(uniforms), reason))
 
 
 def _split(slots: Slots) -> Slots:
@@ -241,7 +224,7 @@ def decode_and_refill(config: DecoderConfig, parameters: Parameters, slots: Slot
 
     def body(state: tuple[Slots, Retired]) -> tuple[Slots, Retired]:
         slots, retired = jax.lax.while_loop(
-            free_and_waiting, lambda state: _place(config, *state, window, uniforms, placed, rules), state)
+            free_and_waiting, lambda state: _place(config, *state, window, uniforms, placed), state)
         return one_turn(slots), retired
 
     def go_on(state: tuple[Slots, Retired]) -> jax.Array:
@@ -271,9 +254,9 @@ def _turn(config: DecoderConfig, parameters: Parameters, rules: Rules, turns: Ca
     tokens, running = slots.ids.shape[1], slots.reason == RUNNING
     room = slots.caches[0].places - tokens
     place = slots.turn % tokens
-    positions, shared = slots.prompt + slots.count - 1, None
+    positions, shared = slots.before + slots.count, None
     if slots.prompts:
-        shared = Shared(slots.prompts, slots.prompt.reshape(len(slots.prompts[0].keys), -1)[:, 0])
+        shared = Shared(slots.prompts, slots.before.reshape(len(slots.prompts[0].keys), -1)[:, 0])
     hidden, caches = extend(config, parameters, slots.last[:, None], turns(positions[:, None]),
                             _distance(slots, positions, room)[:, None], slots.caches, room + place, shared)
     uniforms = jnp.take_along_axis(slots.uniforms, slots.count[:, None], axis=1, mode="clip")[:, 0]
@@ -285,8 +268,8 @@ def _turn(config: DecoderConfig, parameters: Parameters, rules: Rules, turns: Ca
     count, reason = _after(drawn, slots.count, slots.limit, rules)
     return _split(slots._replace(
         turn=slots.turn + 1, caches=caches, last=drawn.ids, count=jnp.where(running, count, slots.count),
-        ids=_put(slots.ids, drawn.ids, running, (slots.turn + 1) % tokens),
-        logprobs=_put(slots.logprobs, drawn.logprobs, running, (slots.turn + 1) % tokens),
+        ids=_put(slots.ids, drawn.ids, running, place),
+        logprobs=_put(slots.logprobs, drawn.logprobs, running, place),
         reason=jnp.where(running, reason, slots.reason)))
 
 
@@ -305,9 +288,9 @@ def _distance(slots: Slots, positions: jax.Array, room: int) -> jax.Array:
     """
     tokens, prompt = slots.ids.shape[1], jnp.arange(room)
     age = (slots.turn - jnp.arange(tokens)) % tokens
-    seen = jnp.zeros_like(slots.prompt) if slots.prompts else slots.prompt
+    seen = jnp.zeros_like(slots.before) if slots.prompts else slots.before
     return jnp.concatenate([jnp.where(prompt < seen[:, None], positions[:, None] - prompt, -1),
-                            jnp.where(age < slots.count[:, None], age, -1)], axis=1)
+                            jnp.where(age <= slots.count[:, None], age, -1)], axis=1)
 
 
 def _put(table: jax.Array, column: jax.Array, rows: jax.Array, place: jax.Array) -> jax.Array:
@@ -316,8 +299,8 @@ def _put(table: jax.Array, column: jax.Array, rows: jax.Array, place: jax.Array)
     return jax.lax.dynamic_update_slice_in_dim(table, jnp.where(rows[:, None], column[:, None], old), place, axis=1)
 
 
-def _place(config: DecoderConfig, slots: Slots, retired: Retired, window: Window, uniforms: Array, placed: jax.Array,
-           rules: Rules) -> tuple[Slots, Retired]:
+def _place(config: DecoderConfig, slots: Slots, retired: Retired, window: Window, uniforms: Array,
+           placed: jax.Array) -> tuple[Slots, Retired]:
     """Gives the first free slot to the next waiting sample, and keeps the answer that it held.
 
     All of the slot's cache is written: a value that is not a number stays one when it is weighed by 0, so it must not
@@ -327,19 +310,13 @@ def _place(config: DecoderConfig, slots: Slots, retired: Retired, window: Window
     retired = Retired(retired.count + 1, *(table.at[retired.count].set(value) for table, value in zip(retired[1:], (
         slot, slots.born[slot], slots.count[slot], slots.reason[slot], slots.ids[slot], slots.logprobs[slot]),
         strict=True)))
-    waiting, place = window.waiting, slots.turn % slots.ids.shape[1]
-    first = Draw(*(value[sample] for value in window.first))
-    prompt, limit = waiting.prompt[sample], waiting.limits[sample]
-    count, reason = _after(Draw(*(value[None] for value in first)), jnp.zeros(1, jnp.int32), limit[None], rules)
-    caches = []
+    prompt, caches = window.waiting.prompt[sample], []
     for mine, theirs in zip(slots.caches, window.caches, strict=True):
         row = with_room(config, Cache(*(jax.lax.dynamic_slice_in_dim(x, prompt, 1) for x in theirs)),
                         slots.ids.shape[1])
         caches.append(Cache(*(jax.lax.dynamic_update_slice_in_dim(x, new, slot, axis=0)
                               for x, new in zip(mine, row, strict=True))))
-    return slots._replace(
-        caches=caches, last=slots.last.at[slot].set(first.ids), born=slots.born.at[slot].set(slots.turn),
-        prompt=slots.prompt.at[slot].set(window.lengths[prompt]), count=slots.count.at[slot].set(count[0]),
-        limit=slots.limit.at[slot].set(limit), uniforms=slots.uniforms.at[slot].set(uniforms[sample]),
-        ids=slots.ids.at[slot, place].set(first.ids), logprobs=slots.logprobs.at[slot, place].set(first.logprobs),
-        reason=slots.reason.at[slot].set(reason[0])), retired
+    values = {"last": window.last[prompt], "before": window.lengths[prompt] - 1, "count": 0, "born": slots.turn,
+              "limit": window.waiting.limits[sample], "uniforms": uniforms[sample], "reason": RUNNING}
+    return slots._replace(caches=caches, **{name: getattr(slots, name).at[slot].set(value)
+                                            for name, value in values.items()}), retired

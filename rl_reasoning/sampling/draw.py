@@ -62,47 +62,44 @@ def draw_token(raw: jax.Array, uniforms: Array, counts: jax.Array, rules: Rules,
     Args: raw [B, V] logits, or [V, B] with axis 0, along which the vocabulary lies; uniforms [B] in [0, 1); counts [B]
         int32, tokens that each answer has already.
     """
-    scaled, top, weights, kept = distribution(raw, counts, rules, axis=axis)
+    gap, weights, kept = distribution(raw, counts, rules, axis=axis)
     # The first of the likeliest tokens comes from the same search; a plain argmax takes 20 times as long on a CPU.
     ids = draw(kept, uniforms, axis=axis) if rules.temperature is not None else draw(
-        (scaled == top).astype(jnp.float32), jnp.zeros_like(uniforms), axis=axis)
+        (gap == 0).astype(jnp.float32), jnp.zeros_like(uniforms), axis=axis)
     total, before = (_blocks(x, axis).sum(axis=1 + axis).sum(axis=axis) for x in (kept, weights))
     declared = before if rules.declared == "policy" or rules.temperature is None else total
     if rules.forced is not None:
         begun = counts >= rules.forced.size
         ids = jnp.where(begun, ids, rules.forced[jnp.minimum(counts, rules.forced.size - 1)])
         declared = jnp.where(begun, declared, before)
-    chosen = jnp.take_along_axis(scaled, jnp.expand_dims(ids, axis), axis=axis).squeeze(axis)
-    return Draw(ids, chosen - top.squeeze(axis) - jnp.log(declared), jnp.isfinite(total))
+    below = jnp.take_along_axis(gap, jnp.expand_dims(ids, axis), axis=axis).squeeze(axis)
+    return Draw(ids, -below - jnp.log(declared), jnp.isfinite(total))
 
 
 def declared_logprobs(raw: jax.Array, counts: jax.Array, rules: Rules) -> jax.Array:
     """Log-probabilities [B, V] of the distribution that `draw_token` reports, -inf outside of it; forcing aside."""
-    scaled, top, weights, kept = distribution(raw, counts, rules)
+    gap, weights, kept = distribution(raw, counts, rules)
     if rules.declared == "policy" or rules.temperature is None:
         kept = weights
-    return jnp.where(kept > 0, scaled - top - jnp.log(kept.sum(axis=1, keepdims=True)), -jnp.inf)
+    return jnp.where(kept > 0, -gap - jnp.log(kept.sum(axis=1, keepdims=True)), -jnp.inf)
 
 
 def distribution(raw: jax.Array, counts: jax.Array, rules: Rules, *, axis: int = 1) -> tuple[jax.Array, ...]:
     """What may be drawn from [B, V] logits, or [V, B] with axis 0.
 
     Returns:
-      logits over temperature [B, V], -inf where forbidden; their maximum [B, 1]; exp of the difference [B, V];
-      and the same with 0 outside of the truncated support; all turned with axis 0.
+      how far the logits over temperature lie below their maximum [B, V], inf where forbidden; exp of minus that; and
+      the same with 0 outside of the truncated support; all turned with axis 0.
     """
-    scaled = _allowed(raw.astype(jnp.float32), counts, rules, axis)
-    if rules.temperature is not None:
-        scaled = scaled / rules.temperature
-    top = scaled.max(axis=axis, keepdims=True)
-    # Where a compiler contracts the division and this difference, that of the maximum itself can be below 0.
-    gap = jnp.abs(top - scaled)
+    raw = _allowed(raw.astype(jnp.float32), counts, rules, axis)
+    top = raw.max(axis=axis, keepdims=True)
+    gap = top - raw if rules.temperature is None else (top - raw) / rules.temperature
     weights = jnp.exp(-gap)
     if rules.cut is None:
-        return scaled, top, weights, weights
+        return gap, weights, weights
     # A compiler may compute the gap twice with other rounding, and the last token kept lies at the limit exactly.
-    rounding = 1e-6 * (1 + jnp.abs(top))
-    return scaled, top, weights, jnp.where(gap <= _limit(gap, weights, rules.cut, axis) + rounding, weights, 0.0)
+    rounding = 1e-6 * (1 + gap)
+    return gap, weights, jnp.where(gap <= _limit(gap, weights, rules.cut, axis) + rounding, weights, 0.0)
 
 
 def _allowed(raw: jax.Array, counts: jax.Array, rules: Rules, axis: int) -> jax.Array:
@@ -165,12 +162,18 @@ def draw(weights: jax.Array, uniforms: Array, *, axis: int = 1) -> jax.Array:
     blocks, rows = _blocks(weights, axis), jnp.arange(weights.shape[1 - axis])
     sums = blocks.sum(axis=1 + axis)
     sums = sums if axis else sums.T
-    cumulative = jnp.cumsum(sums, axis=-1)
+    cumulative = _cumulative(sums)
     target = uniforms * cumulative[:, -1]
     chosen = _first_above(cumulative, target, sums)
     reached = jnp.take_along_axis(cumulative - sums, chosen[:, None], axis=-1)[:, 0]
     inner = blocks[rows, chosen] if axis else blocks[chosen, :, rows]
-    return chosen * inner.shape[1] + _first_above(jnp.cumsum(inner, axis=-1), target - reached, inner)
+    return chosen * inner.shape[1] + _first_above(_cumulative(inner), target - reached, inner)
+
+
+def _cumulative(mass: jax.Array) -> jax.Array:
+    """Sums [B, n] of all columns up to each: by a product, which compiles faster than a cumulative sum does."""
+    columns = jnp.arange(mass.shape[1])
+    return jnp.matmul(mass, (columns[:, None] <= columns).astype(mass.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
 def _blocks(weights: jax.Array, axis: int) -> jax.Array:

@@ -96,7 +96,7 @@ class Run:
         if not windows:
             return
         rows = request.rows(max(len(np.unique(request.prompt[samples])) for samples in windows))
-        self._slots = self.call("fill", self.config, *self._window(windows[0], rows), request.rules, request.share)
+        self._slots = self.call("fill", self.config, *self._window(windows[0], rows), request.share)
         self._turn, self._narrower = 0, request.narrower
         self._holder = np.concatenate([windows[0], np.full(request.slots - len(windows[0]), -1)])
         for number, samples in enumerate(windows[1:], 2):
@@ -173,10 +173,11 @@ class Run:
         room = request.prompt_room - request.prompts.ids.shape[1]
         ids = np.pad(request.prompts.ids[prompts], ((0, 0), (0, room))).astype(np.int32)
         uniforms = keys.uniforms(request.key, request.numbers[padded], request.samples[padded], request.answer_room)
-        waiting = Waiting(_fill_up(place, request.slots).astype(np.int32), uniforms[:, 0], request.limits[padded],
+        waiting = Waiting(_fill_up(place, request.slots).astype(np.int32), request.limits[padded],
                           np.asarray(len(samples), np.int32))
-        return self.call("prefill", self.config, self.weights, ids, request.prompts.lengths[prompts].astype(np.int32),
-                         waiting, request.rules), uniforms
+        lengths = request.prompts.lengths[prompts].astype(np.int32)
+        caches = self.call("prefill", self.config, self.weights, ids, lengths)
+        return Window(caches, ids[np.arange(len(ids)), lengths - 1], lengths, waiting), uniforms
 
     def _retire(self, retired: Retired, samples: np.ndarray) -> Iterator[Finished]:
         """The answers that gave their slots to `samples`, in that order."""

@@ -67,7 +67,8 @@ def assert_equal(one, other):
     np.testing.assert_array_equal(one.ids, other.ids)
     np.testing.assert_array_equal(one.lengths, other.lengths)
     np.testing.assert_array_equal(one.stop_reasons, other.stop_reasons)
-    np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-6)
+    # Other shapes have other products, whose sums round differently in float32.
+    np.testing.assert_allclose(one.logprobs, other.logprobs, atol=1e-6, rtol=1e-6)
 
 
 MIXED = Sampling(top_p=0.7, logprobs="policy", min_tokens=3, forbidden_tokens=("3", "9"), stop_tokens=("7",))
@@ -131,8 +132,8 @@ def test_the_last_answers_move_to_fewer_slots_and_stay_the_same(monkeypatch, slo
     assert moved == sizes
     assert_equal(out, run(counts=(7, 2, 5), limits=LIMITS))
     counts = engine.counts()
-    assert counts["engine/tokens"] < counts["engine/rows"] + 14  # an answer's first token takes no turn
-    assert counts["engine/rows"] < 14 * 6
+    assert counts["engine/tokens"] < counts["engine/rows"]
+    assert counts["engine/rows"] < 14 * 7
 
 
 def test_fewer_slots_are_not_compiled_for_little():

@@ -15,7 +15,7 @@ from rl_reasoning.models.architecture import Precision
 from rl_reasoning.models.decoder import DecoderConfig, initialize, unstack_layers
 from rl_reasoning.parallel import Layout
 from rl_reasoning.parallel.rules import AXES, BATCH, TENSOR
-from rl_reasoning.sampling.decode import Waiting, decode, fill, prefill
+from rl_reasoning.sampling.decode import Waiting, Window, decode, fill, prefill
 from rl_reasoning.sampling.rules import make_rules
 from rl_reasoning.sampling.weights import shardings
 
@@ -40,10 +40,10 @@ def compiled_loop(topology, shape, rows, config=QWEN_7B, prompt=256, tokens=1024
     rules = make_rules(Sampling(max_tokens=tokens), config.vocabulary, 0)
     number = jnp.zeros(rows, jnp.int32)
     uniforms = jnp.zeros((rows, tokens))
-    waiting = Waiting(number, uniforms[:, 0], number, jnp.int32(rows))
-    slots = jax.eval_shape(lambda weights: fill(config, prefill(
-        config, unstack_layers(config, weights), jnp.zeros((rows, prompt), jnp.int32), number, waiting, rules),
-        uniforms, rules), stacked)
+    waiting = Waiting(number, number, jnp.int32(rows))
+    caches = jax.eval_shape(lambda weights: prefill(
+        config, unstack_layers(config, weights), jnp.zeros((rows, prompt), jnp.int32), number), stacked)
+    slots = jax.eval_shape(lambda caches: fill(config, Window(caches, number, number, waiting), uniforms), caches)
     by_heads = NamedSharding(mesh, PartitionSpec(BATCH, TENSOR))
     slots = placed(slots, jax.tree.map(lambda leaf: by_heads if leaf.ndim >= 4 else layout.answers() if leaf.ndim
                                        else layout.whole, slots))
