@@ -25,6 +25,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
 import numpy as np
 from scipy import stats
 

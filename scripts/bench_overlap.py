@@ -19,6 +19,8 @@ import tempfile
 import time
 from typing import Any
 
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent))
+
 import jax
 
 from experiments.configs import countdown

@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 import jax
 import numpy as np
 from bench_trainer import ANSWER, PROMPT, SIZES
