@@ -8,7 +8,8 @@ group, and one update of a policy of 4.9M parameters: `loop.reinforce.train_step
 answers never end by themselves; "ragged" ones end with probability 1/64 at each token (64 of 4,096 tokens are ends).
 Each side draws its own answers, so that ragged steps differ in their tokens; ratios are of the medians of all steps'
 seconds, which alternate. Both keep old log-probabilities, references and further epochs out. CPU seconds are those of
-each side's process. The last line is one JSON object.
+each side's process. `limit_cpu` is what the matrix products of our fixed step take alone, and `limit_ratio` how many
+times as fast as Tunix a step would be that did nothing else. The last line is one JSON object.
 """
 
 import argparse
@@ -24,8 +25,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from bench_trainer import ANSWER, PROMPT, SIZES
+from bench_trainer import ANSWER, PROMPT, SIZES, alone, answers, limit_seconds, timed
+from peer_check import products
 from peer_check.timed_peer import TimedPeer
 
 from experiments.configs import countdown
@@ -33,10 +36,11 @@ from rl_reasoning.config import Sampling
 from rl_reasoning.edge import read_experiment
 from rl_reasoning.loop.reinforce import begin, make_trainer, train_step
 from rl_reasoning.loop.setup import Lab
-from rl_reasoning.models.decoder import Parameters, initialize
+from rl_reasoning.models.decoder import DecoderConfig, Parameters, initialize, unstack_layers
 from rl_reasoning.rollouts import Policy
 from rl_reasoning.sampling.engine import JaxEngine
 from rl_reasoning.tasks.pool import InProcess
+from rl_reasoning.training.minibatches import minibatches
 from rl_reasoning.types import Completions, Outcome, Problem, Prompts, Verdict
 
 PROMPTS, SAMPLES, BATCHES = 8, 4, 16
@@ -98,6 +102,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name, ends in ENDS.items():
         peer = None if options.no_peers else start_peer(ends, options.peers_folder)
         results[name] = found = measure(ours(ends), peer, min(options.pairs, 3) if options.quick else options.pairs)
+        if not ends:
+            found["limit_cpu"] = limit = limit_cpu(SIZES["tiny"])
+            found |= {"limit_ratio": found["tunix_step_cpu"] / limit} if peer else {}
         print(f"{name}: " + ", ".join(f"{key} {value:.4g}" for key, value in found.items()), flush=True)
     print(json.dumps({"load": os.getloadavg()[0], "cases": results}))
     return 0
@@ -127,6 +134,23 @@ def measure(step: Callable[[], dict[str, float]], peer: TimedPeer | None, pairs:
         if key != "tokens":
             found[f"{key}_ratio"] = found[f"tunix_step_{key}"] / found[f"step_{key}"]
     return found
+
+
+def limit_cpu(config: DecoderConfig) -> float:
+    """CPU seconds of the matrix products that a fixed step cannot do without, each shape timed alone."""
+    config = dataclasses.replace(config, for_cpu=True)
+    parameters = unstack_layers(config, initialize(config, jax.random.key(0)))
+    rows = PROMPTS * SAMPLES
+    turns = [products.of_a_turn(config, parameters, rows, turned=turned) for turned in (False, True)]
+    turn = min(timed(turn)[1] for _ in range(8) for turn in turns)
+    prompts = jnp.ones((PROMPTS * PROMPT, max(config.width, config.mlp)))
+    prefill = sum(alone(lambda w, x: x[:, :w.shape[1]] @ w.T, linear["kernel_turned"], prompts)
+                  for part in ("attention", "mlp") for linear in parameters["layers"][0][part].values())
+    each = answers(config, rows, ragged=False)
+    shared = dataclasses.replace(each, prompt_ids=each.prompt_ids[:PROMPTS], groups=np.arange(rows) // SAMPLES,
+                                 prompt_lengths=each.prompt_lengths[:PROMPTS])
+    [batch] = minibatches(shared, 1, 1, PROMPT + SAMPLES * ANSWER, None)
+    return ANSWER * turn + config.layers * prefill + limit_seconds(config, shared, batch)
 
 
 def ours(ends: int) -> Callable[[], dict[str, float]]:

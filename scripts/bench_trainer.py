@@ -36,6 +36,7 @@ from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import Optimizer
 from rl_reasoning.models.architecture import DecoderConfig, Precision
 from rl_reasoning.models.decoder import branch_mask, initialize
+from rl_reasoning.models.product import over_rows
 from rl_reasoning.parallel import ONE_PART, Layout
 from rl_reasoning.training.batch import Answers, TrainBatch
 from rl_reasoning.training.minibatches import minibatches
@@ -210,11 +211,11 @@ def attention_seconds(config: DecoderConfig, batch: TrainBatch) -> float:
 
 
 def pass_seconds(tokens: int, inputs: int, outputs: int, dtype: str) -> float:
-    """Of x W, of its gradient to x and of that to W; the best of three."""
+    """Of x W, of its gradient to x and of that to W in the faster of two ways; the best of three."""
     x, w = jnp.ones((tokens, inputs), dtype), jnp.ones((inputs, outputs), dtype)
     y = jnp.ones((tokens, outputs), dtype)
-    kinds = (lambda a, b: a @ b, x, w), (lambda a, b: a @ b.T, y, w), (lambda a, b: a.T @ b, x, y)
-    return sum(alone(*kind) for kind in kinds)
+    to_weights = min(alone(way, x, y) for way in (lambda a, b: a.T @ b, over_rows))
+    return alone(lambda a, b: a @ b, x, w) + alone(lambda a, b: a @ b.T, y, w) + to_weights
 
 
 def alone(product: Callable[[jax.Array, jax.Array], jax.Array], one: jax.Array, two: jax.Array) -> float:

@@ -221,17 +221,14 @@ _in_blocks.defvjp(_forward, _backward)
 def _gradient_of_head(way: _Way, pull: jax.Array, hidden: jax.Array) -> jax.Array:
     """What pulls [..., s, v] at scores give a block of the head, float32.
 
-    Made as [D, s, v] and, for a tied head, then turned: the other way round a CPU turns all pulls, which takes it as
-    long as the product itself, unless there are fewer positions than dimensions. The barrier keeps XLA from rewriting
-    the one as the other.
-
-    Hidden states of bfloat16 are turned before it, behind a barrier of their own: jax 0.10.2 compiles a product for a
-    CPU that sums over the rows of both operands, and cannot compute it.
+    Made of turned hidden states as [D, s, v] and, for a tied head, then turned: the other way round a CPU turns all
+    pulls, which takes it as long as the product itself, unless there are fewer positions than dimensions. Barriers keep
+    XLA from rewriting the one as the other, and the product as one that sums over the rows of both operands: a CPU is
+    slower at those, and jax 0.10.2 cannot compute them in bfloat16.
     """
-    half, width = hidden.dtype == jnp.bfloat16, hidden.shape[-1]
-    if way.tied and not half and hidden.ndim == 2 and len(hidden) <= width and way.split == 1:
+    few = hidden.ndim == 2 and len(hidden) <= hidden.shape[1] and hidden.dtype != jnp.bfloat16
+    if way.tied and few and way.split == 1:
         return jax.lax.optimization_barrier(jnp.einsum("nv,nd->vd", pull.squeeze(1), hidden))[None]
-    turned = jnp.moveaxis(hidden, -1, 0)
-    turned = jax.lax.optimization_barrier(turned) if half else turned
+    turned = jax.lax.optimization_barrier(jnp.moveaxis(hidden, -1, 0))
     own = jnp.einsum("d...,...sv->dsv", turned, pull, preferred_element_type=jnp.float32)
     return jax.lax.optimization_barrier(own).transpose(1, 2, 0) if way.tied else own

@@ -1,17 +1,13 @@
-"""x W for trained weights, with the weights' gradient made in the order that turns the smaller operand.
+"""x W for trained weights, with the weights' gradient x^T g made in the way that a CPU is fastest at.
 
-A CPU turns the left operand of a product that sums over the rows of both. The gradient is x^T g or, turned, g^T x, and
-XLA writes both as the first, whichever is asked for, unless something stands between product and turn. On a CPU that
-is a barrier; elsewhere it is nothing, and the program is that of `x @ weights`.
+XLA's fast products for a CPU take operands as they lie. One that sums over the rows of both is none of them, and takes
+up to twice as long; so the narrower operand is turned first, which is little. On a CPU barriers keep XLA from writing
+turn and product as the one product that they are; elsewhere there are none, and XLA does.
 """
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-
-from rl_reasoning.parallel import parts
-from rl_reasoning.parallel.rules import BATCH
 
 _apart = Primitive("apart")
 """Its operand; no CPU program is rewritten across it."""
@@ -23,16 +19,9 @@ ad.deflinear2(_apart, lambda upstream, _: [_apart.bind(upstream)])
 batching.defvectorized(_apart)
 
 
+@jax.custom_vjp
 def product(x: jax.Array, weights: jax.Array) -> jax.Array:
     """x [..., in] times weights [in, out] of the same type: [..., out]. Not for forward-mode differentiation."""
-    inputs, outputs = weights.shape
-    rows = x.size // inputs // parts(BATCH)
-    fewer = rows * outputs + inputs * outputs < rows * inputs  # g is turned and then the gradient, or else x
-    return _turning_less(x, weights) if fewer else x @ weights
-
-
-@jax.custom_vjp
-def _turning_less(x: jax.Array, weights: jax.Array) -> jax.Array:
     return x @ weights
 
 
@@ -42,8 +31,15 @@ def _forward(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, tuple[jax.Arr
 
 def _backward(kept: tuple[jax.Array, jax.Array], upstream: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, weights = kept
-    to_weights = _apart.bind(jnp.einsum("...o,...i->oi", upstream, x)).T
-    return jnp.einsum("...o,io->...i", upstream, weights), to_weights
+    return upstream @ weights.T, over_rows(x, upstream)
 
 
-_turning_less.defvjp(_forward, _backward)
+product.defvjp(_forward, _backward)
+
+
+def over_rows(one: jax.Array, other: jax.Array) -> jax.Array:
+    """one^T other, summed over all rows: [..., in], [..., out] -> [in, out]."""
+    one, other = one.reshape(-1, one.shape[-1]), other.reshape(-1, other.shape[-1])
+    if one.shape[1] <= other.shape[1]:
+        return _apart.bind(one.T) @ other
+    return _apart.bind(_apart.bind(other.T) @ one).T

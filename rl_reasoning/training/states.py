@@ -58,8 +58,10 @@ def spots(batch: TrainBatch) -> Spots:
     if batch.listed.size >= batch.ids.size:
         return whole
     listed = [constrain(jnp.take_along_axis(x.reshape(lists, -1), batch.listed, axis=1), BATCH) for x in whole[:3]]
-    real = token_mask(batch).reshape(lists, -1)
-    return Spots(listed[0], listed[1], listed[2], places=jnp.maximum(jnp.cumsum(real, axis=1) - 1, 0))
+    lengths = batch.lengths.reshape(lists, -1)  # A list has one answer's tokens after the other's.
+    places = (jnp.cumsum(lengths, axis=1) - lengths)[..., None] + jnp.arange(batch.ids.shape[1])
+    places = jnp.minimum(places.reshape(lists, -1), batch.listed.shape[1] - 1)  # those beyond an answer are not used
+    return Spots(listed[0], listed[1], listed[2], places)
 
 
 def states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, wanted: Spots, memory: Memory) -> jax.Array:

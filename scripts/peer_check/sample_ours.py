@@ -8,8 +8,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import products
 import worker
 
 from rl_reasoning.config import Sampling
@@ -48,32 +48,14 @@ def make(folder, precision, workload):
 
 
 def limit(config: DecoderConfig, parameters: Parameters, workload, turned):
-    """The matrix products of so many decode steps and nothing else, each with its own weights, in their order.
-
-    turned: with weights [out, in] as left operands, or [in, out] as right ones; the head is [V, D] both times.
-    """
-    rows, compute = workload["slots"], config.precision.compute
-    kernels = [linear["kernel_turned"] for layer in parameters["layers"] for part in ("attention", "mlp")
-               for linear in layer[part].values()]
-    kernels = kernels if turned else [kernel.T for kernel in kernels]
-    table = parameters["embed"]["embedding"]
-
-    @jax.jit
-    def step(kernels, table, inputs):
-        if turned:
-            return [kernel @ inputs[:kernel.shape[1]] for kernel in kernels], jnp.matmul(
-                table, inputs[:config.width], preferred_element_type=jnp.float32)
-        return [inputs[:, :kernel.shape[0]] @ kernel for kernel in kernels], jnp.einsum(
-            "bd,vd->bv", inputs[:, :config.width], table, preferred_element_type=jnp.float32)
-
-    shape = (rows, max(max(kernel.shape) for kernel in kernels))
-    inputs = jnp.ones(shape[::-1] if turned else shape, compute)
-    jax.block_until_ready(step(kernels, table, inputs))
+    """The matrix products of so many decode steps and nothing else."""
+    turn = products.of_a_turn(config, parameters, workload["slots"], turned=turned)
+    turn()
 
     def sample():
         for _ in range(workload["steps"]):
-            jax.block_until_ready(step(kernels, table, inputs))
-        return rows * workload["steps"]
+            turn()
+        return workload["slots"] * workload["steps"]
 
     return sample
 

@@ -83,7 +83,7 @@ def test_scanned_layers_compute_as_many_products_and_hold_as_much(remat):
     products, held = zip(*((len(re.findall(r" dot\(", program.as_text())),
                             program.memory_analysis().temp_size_in_bytes) for program in compiled), strict=True)
     assert products[0] == products[1] > 4
-    assert held[0] <= held[1] + 2 * 24 * 8 * 4  # at most the turned gradient more
+    assert held[0] <= held[1] + (2 * 24 * 8 + 2 * 64 * 8) * 4  # at most the turned gradients and operands more
 
 
 @pytest.mark.parametrize("where", [(("rows", None), (None, None)), (("rows", None), ("rows", None)),
@@ -98,12 +98,13 @@ def test_on_eight_devices(where):
     agree(found, gradients(plain, *given))
 
 
-def test_a_tpu_is_given_the_program_of_the_plain_product():
+def test_a_tpu_is_given_the_products_of_the_plain_one_and_no_barriers():
     given = operands(12, 3)
 
     def operations(f):
         lowered = jax.jit(functools.partial(gradients, f)).trace(*given).lower(lowering_platforms=("tpu",))
-        return sorted(re.sub(r"%\w+", "", line) for line in re.findall(r"stablehlo\..*", lowered.as_text()))
+        found = re.findall(r"stablehlo\.(\w+)", lowered.as_text())
+        return sorted(name for name in found if name != "transpose")  # XLA makes turns a part of products
 
-    assert operations(product) == operations(plain)
+    assert operations(product) == operations(plain) == ["dot_general"] * 3
     assert "barrier" in jax.jit(functools.partial(gradients, product)).lower(*given).as_text()

@@ -26,6 +26,11 @@ def test_a_step_is_measured(bench, ends):
     assert found["step_cpu"] > 0
 
 
+def test_products_alone_take_less_than_a_step(bench):
+    """The smallest sizes: one product after the other, and most of a step is something else."""
+    assert 0 < bench.limit_cpu(bench.SIZES["tiny"]) < bench.measure(bench.ours(0), None, 2)["step_cpu"]
+
+
 def test_a_number_of_steps_that_cannot_be_is_refused(bench, capsys):
     with pytest.raises(SystemExit) as stopped:
         bench.main(["--pairs=0"])

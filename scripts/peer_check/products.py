@@ -1,0 +1,34 @@
+"""The matrix products of a turn of decoding, and nothing else: the limit that a machine sets to it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rl_reasoning.models.decoder import DecoderConfig, Parameters
+
+
+def of_a_turn(config: DecoderConfig, parameters: Parameters, rows: int, *, turned: bool) -> Callable[[], Any]:
+    """What multiplies so many rows by all weights once, each product with its own weights, in their order.
+
+    Args:
+      parameters: from `decoder.unstack_layers` for a CPU.
+      turned: with weights [out, in] as left operands, or [in, out] as right ones; the head is [V, D] both times.
+    """
+    kernels = [linear["kernel_turned"] for layer in parameters["layers"] for part in ("attention", "mlp")
+               for linear in layer[part].values()]
+    kernels = kernels if turned else [kernel.T for kernel in kernels]
+    table = parameters["embed"]["embedding"]
+
+    @jax.jit
+    def turn(kernels: list[jax.Array], table: jax.Array, inputs: jax.Array) -> Any:
+        if turned:
+            return [kernel @ inputs[:kernel.shape[1]] for kernel in kernels], jnp.matmul(
+                table, inputs[:config.width], preferred_element_type=jnp.float32)
+        return [inputs[:, :kernel.shape[0]] @ kernel for kernel in kernels], jnp.einsum(
+            "bd,vd->bv", inputs[:, :config.width], table, preferred_element_type=jnp.float32)
+
+    shape = (rows, max(max(kernel.shape) for kernel in kernels))
+    inputs = jnp.ones(shape[::-1] if turned else shape, config.precision.compute)
+    return lambda: jax.block_until_ready(turn(kernels, table, inputs))
