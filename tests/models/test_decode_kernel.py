@@ -89,14 +89,16 @@ def test_a_block_is_about_a_mebibyte_and_no_longer_than_the_cache(heads, width, 
 
 
 @pytest.mark.usefixtures("short_blocks")
-def test_an_engine_with_it_draws_the_same_tokens():
-    """More answers than slots, so that the ring goes round and slots are refilled; a window in one of the layers."""
-    config = DecoderConfig(20, 2, 16, 4, 2, 6, 24, windows=(0, 5))
+@pytest.mark.parametrize(("windows", "counts", "slots"), [((0, 5), [3, 4, 2], 4), ((), [2, 4, 2], 0)])
+def test_an_engine_with_it_draws_the_same_tokens(windows, counts, slots):
+    """More answers than slots, so that the ring goes round and slots are refilled, and a window in one of the layers;
+    or prompts that answers share, of which a prompt of one token has nothing to be seen."""
+    config = DecoderConfig(20, 2, 16, 4, 2, 6, 24, windows=windows)
     parameters = jax.tree.map(lambda leaf: leaf + 0.01, initialize(config, jax.random.key(0)))
     prompts = Prompts(np.array([[3, 1, 2, 9], [7, 4, 0, 0], [5, 0, 0, 0]], np.int32), np.array([4, 2, 1], np.int32))
-    settings = Sampling(max_tokens=12, slots=4)
+    settings = Sampling(max_tokens=12, slots=slots)
     fast = dataclasses.replace(config, decode_attention="kernel", interpret=True)
-    plain, found = (JaxEngine(each, 4).generate(parameters, prompts, [3, 4, 2], settings, jax.random.key(1))
+    plain, found = (JaxEngine(each, 4).generate(parameters, prompts, counts, settings, jax.random.key(1))
                     for each in (config, fast))
     np.testing.assert_array_equal(found.ids, plain.ids)
     np.testing.assert_array_equal(found.stop_reasons, plain.stop_reasons)
