@@ -113,9 +113,9 @@ def test_in_turn_a_sampler_with_two_devices_gives_the_same_run_but_for_rounding(
             assert one[name] == (pytest.approx(value, rel=1e-3, abs=1e-5) if isinstance(value, float) else value), name
 
 
-@pytest.mark.parametrize(("stale", "sampler"), [(2, 0), pytest.param(2, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("stale", "sampler"), [(2, 0), pytest.param(2, 1, marks=pytest.mark.slow)])
 def test_the_answers_of_a_step_are_exactly_the_policys_that_many_steps_before(tmp_path, monkeypatch, stale, sampler):
-    """And all that comes of them is what the same updates give without a thread, whichever devices sample."""
+    """And all that comes of them is what the same updates give without a thread, whichever device samples."""
     made, policies, original = {}, {0: host(trainer().lab.first())}, reinforce.collect
 
     def watched(lab, algorithm, parameters, *rest):
@@ -225,7 +225,7 @@ def test_a_run_that_samples_elsewhere_goes_on_where_it_shared(whole, tmp_path):
 
     with pytest.raises(Killed):
         run(tmp_path, trainer(stale=1), look=stop)
-    assert run(tmp_path, trainer(stale=1, sampler=2)) == whole
+    assert run(tmp_path, trainer(stale=1, sampler=1)) == whole
     assert whole["state"]["earlier"] == [STEPS - 1]
 
 
