@@ -8,9 +8,11 @@ Workloads: (a) 32 prompts of 64 tokens, 128 new ones; (b) 8 prompts with 16 answ
 tokens whose answers have a long tail up to 512; (d) as (a), 256 prompts. Weights are random and nothing ends by itself,
 so an answer has as many tokens as the workload says. Each engine runs in a process of its own, on one core. Turns
 alternate: ours, a peer, ours, a peer; ratios are of two neighbours. The limit is the decode step's own matrix products
-with its weights, timed alone in the same run, with weights as left operands and as right ones, whichever is faster; the
-share is of decoding, without the prefill. Compile seconds are of a call for two tokens each: the first, less a later
-one. The first use of a peer installs it with pip (1.5 GB) into ~/.cache/rl_reasoning/peers (or $XDG_CACHE_HOME).
+timed alone in the same run: those with its weights, as left operands or as right ones, whichever is faster, and those
+of attention, with as many places as an answer's tokens see on average (`roof_share`); or those with its weights alone
+(`roof_share_weights`). The share is of decoding, without the prefill. Compile seconds are of a call for two tokens
+each: the first, less a later one. The first use of a peer installs it with pip (1.5 GB) into
+~/.cache/rl_reasoning/peers (or $XDG_CACHE_HOME).
 
 The last line is one JSON object. Exit code 2: a peer could not be installed or run; what was measured is printed.
 """
@@ -35,7 +37,7 @@ from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.pretrained import cache_folder
 
 MODELS = {"tiny": DecoderConfig(4096, 4, 256, 8, 2, 32, 1024), "135m": DecoderConfig(49152, 30, 576, 9, 3, 64, 1536)}
-LIMITS = ("limit", "limit_turned")
+LIMITS = ("limit", "limit_turned", "limit_attention")
 RUNNERS = Path(__file__).parent / "peer_check"
 
 
@@ -59,8 +61,13 @@ class Workload:
 
     @property
     def order(self) -> dict[str, Any]:
-        """As a worker reads it."""
-        return dataclasses.asdict(self) | {"prompt_tokens": max(map(len, self.prompts))}
+        """As a worker reads it. seen: places of a prompt and of an answer that a token sees, on average over tokens."""
+        tokens = [tokens for _, tokens in self.answers]
+        prompts = sum(len(self.prompts[prompt]) * count for prompt, count in self.answers) / sum(tokens)
+        answers = sum(count * (count + 1) / 2 for count in tokens) / sum(tokens)
+        shared = len(self.answers) // len(self.prompts) if len(self.answers) == self.slots else 1
+        return dataclasses.asdict(self) | {"prompt_tokens": max(map(len, self.prompts)), "shared": shared,
+                                           "seen": (round(prompts), round(answers))}
 
     def short(self, tokens: int) -> "Workload":
         """The same with so many tokens an answer: with one, what is not decoding."""
@@ -233,12 +240,16 @@ def describe(case: str, ready: dict[str, dict], rounds: dict[str, list[tuple[dic
     # What a decoded token costs: the whole without the prefill and the first token of each answer.
     before = statistics.median(first["cpu_s"] for _, first in prefill)
     later = ours[0]["tokens"] - prefill[0][1]["tokens"]
-    limits = zip(*(rounds.pop(name) for name in LIMITS), strict=True)
-    shares = [later / (mine["cpu_s"] - before) / max(rate(one), rate(other)) for (mine, one), (_, other) in limits]
-    found: dict[str, Any] = {"ours": engine(ours, ready["ours"]), "roof_share": statistics.median(shares),
-                             "roof_share_spread": spread(shares)}
+    limits = list(zip(*(rounds.pop(name) for name in LIMITS), strict=True))
+    weights = [1 / max(rate(one), rate(other)) for (_, one), (_, other), _ in limits]
+    all_of_it = [own + 1 / rate(attention) for own, (_, _, (_, attention)) in zip(weights, limits, strict=True)]
+    found: dict[str, Any] = {"ours": engine(ours, ready["ours"])}
+    taken = [(mine["cpu_s"] - before) / later for (mine, _), _, _ in limits]  # a token
+    for name, least in (("roof_share", all_of_it), ("roof_share_weights", weights)):
+        shares = [limit / own for limit, own in zip(least, taken, strict=True)]
+        found |= {name: statistics.median(shares), f"{name}_spread": spread(shares)}
     print(f"{case}: ours {line(found['ours'])}; prefill {before:.2f} of {found['ours']['cpu_s']:.2f} CPU-s; decoding "
-          f"at {100 * found['roof_share']:.0f} % of the limit ({100 * min(shares):.0f} to {100 * max(shares):.0f})",
+          f"at {percent(found, 'roof_share')} of the limit, {percent(found, 'roof_share_weights')} of that of weights",
           flush=True)
     for name, pairs in rounds.items():
         wall = [theirs["wall_s"] / mine["wall_s"] for mine, theirs in pairs]
@@ -263,6 +274,11 @@ def engine(runs: list[dict], ready: dict) -> dict[str, Any]:
 def line(figures: dict[str, Any]) -> str:
     return (f"{figures['tokens_per_cpu_s']:,.0f} tokens a CPU-s, peak {figures['peak_mb']:.0f} MB above start, compile "
             f"{figures['compile_cpu_s']:.1f} CPU-s")
+
+
+def percent(found: dict[str, Any], name: str) -> str:
+    low, high = found[f"{name}_spread"]
+    return f"{100 * found[name]:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
 
 
 def rate(run: dict) -> float:

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from bench_trainer import ANSWER, PROMPT, SIZES, alone, answers, limit_seconds, timed
-from peer_check import products
+from peer_check import cores, products
 from peer_check.timed_peer import TimedPeer
 
 from experiments.configs import countdown
@@ -93,11 +93,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="three steps")
     parser.add_argument("--no-peers", action="store_true", help="our steps alone")
     parser.add_argument("--peers-folder", type=Path, default=Path("peers"), help="where peers' environments are or go")
+    cores.add_option(parser)
     options = parser.parse_args(arguments)
     if options.pairs < 1:
         parser.error(f"--pairs={options.pairs}: must be 1 or more")
+    try:
+        cores.pin(options.cores)
+    except ValueError as error:
+        parser.error(str(error))
     jax.config.update("jax_enable_compilation_cache", False)
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, jax {jax.__version__}, {jax.default_backend()}")
+    print(f"{cores.words(options.cores)}, jax {jax.__version__}, {jax.default_backend()}")
     results = {}
     for name, ends in ENDS.items():
         peer = None if options.no_peers else start_peer(ends, options.peers_folder)
@@ -143,6 +148,8 @@ def limit_cpu(config: DecoderConfig) -> float:
     rows = PROMPTS * SAMPLES
     turns = [products.of_a_turn(config, parameters, rows, turned=turned) for turned in (False, True)]
     turn = min(timed(turn)[1] for _ in range(8) for turn in turns)
+    attention = products.of_attention(config, rows, SAMPLES, (PROMPT, ANSWER // 2))
+    turn += min(timed(attention)[1] for _ in range(8))
     prompts = jnp.ones((PROMPTS * PROMPT, max(config.width, config.mlp)))
     prefill = sum(alone(lambda w, x: x[:, :w.shape[1]] @ w.T, linear["kernel_turned"], prompts)
                   for part in ("attention", "mlp") for linear in parameters["layers"][0][part].values())

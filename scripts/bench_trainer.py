@@ -4,14 +4,14 @@
     python scripts/bench_trainer.py --sizes tiny 135m --peers-folder ~/.cache/peers
 
 The update is GRPO's clipped loss on given answers. `roof_share` is the time of its matrix products, each shape timed
-alone in the same process with its own operands, over the time of the whole update; products that a pass makes again to
-save memory do not count, so 1 is out of reach. Attention's products of scores and values are among them, by the share
-of the pairs of positions that a query may see (`seen`: of a fixed row 1/2; packed rows have less). `padding` is the
-share of the rows' places that hold no token. Ragged batches have long-tailed lengths (most answers short, few
-long), which is where packing pays. Peers, each in an environment of its own, on the same sizes and batch:
-google-tunix's own GRPO loss and optimizer step, and transformers' model with the loss written out in plain torch.
-Ratios, the peer's seconds over ours, are of steps timed one after the other. CPU seconds are the process's.
-The last line is one JSON object.
+alone in the same process with its own operands, over the time of the whole update, the least of either, since other
+work on the machine only adds to it; products that a pass makes again to save memory do not count, so 1 is out of reach.
+Attention's products of scores and values are among them, by the share of the pairs of positions that a query may see
+(`seen`: of a fixed row 1/2; packed rows have less). `padding` is the share of the rows' places that hold no token.
+Ragged batches have long-tailed lengths (most answers short, few long), which is where packing pays. Peers, each in an
+environment of its own, on the same sizes and batch: google-tunix's own GRPO loss and optimizer step, and transformers'
+model with the loss written out in plain torch. Ratios, the peer's seconds over ours, are of steps timed one after the
+other. CPU seconds are the process's. The last line is one JSON object.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from peer_check import cores
 from peer_check.timed_peer import TimedPeer
 
 from rl_reasoning import optim
@@ -74,14 +75,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--remat", choices=("none", "dots", "block", "full"), default="none",
                         help="what is computed again (default none)")
     parser.add_argument("--pairs", type=int, default=5, help="timed blocks; with peers, pairs (default 5)")
+    cores.add_option(parser)
     parser.add_argument("--quick", action="store_true", help="the small model, few blocks")
     parser.add_argument("--no-peers", action="store_true", help="our update alone")
     parser.add_argument("--peers-folder", type=Path, default=Path("peers"), help="where peers' environments are or go")
     options = parser.parse_args(arguments)
+    try:
+        cores.pin(options.cores)
+    except ValueError as error:
+        parser.error(str(error))
     if options.quick:
         options.sizes, options.pairs = ["tiny"], min(options.pairs, 3)
     jax.config.update("jax_enable_compilation_cache", False)
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, jax {jax.__version__}, {jax.default_backend()}")
+    print(f"{cores.words(options.cores)}, jax {jax.__version__}, {jax.default_backend()}")
     cases = [Case(size, dtype, ragged) for size in options.sizes for dtype in options.dtypes
              for ragged in (False, True)]
     results = {}
@@ -99,7 +105,7 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
     compiled, compile_seconds, _ = timed(lambda: update.lower(state, batch).compile())
     step = stepper(compiled, state, batch)
     step()  # warm
-    peers = [] if options.no_peers else [start_peer(name, case, options.peers_folder) for name in PEERS]
+    peers = [] if options.no_peers else [start_peer(name, case, options) for name in PEERS]
     before = limit_seconds(case.config, given, batch)
     ours, walls, theirs = [], [], {peer: [] for peer in peers}
     for _ in range(options.pairs):
@@ -112,7 +118,7 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
     limit = min(before, limit_seconds(case.config, given, batch))  # a machine has slow moments, too
     found = {"tokens_per_cpu_s": float(tokens / seconds), "step_cpu_s": seconds,
              "step_wall_s": statistics.median(walls), "spread": (max(ours) - min(ours)) / seconds,
-             "roof_share": limit / seconds,
+             "roof_share": limit / min(ours),
              "padding": batch.padding, "seen": seen_share(batch),
              "temporaries_mb": compiled.memory_analysis().temp_size_in_bytes / 1e6, "compile_cpu_s": compile_seconds,
              "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3}
@@ -124,12 +130,12 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
     return found
 
 
-def start_peer(name: str, case: Case, folder: Path) -> TimedPeer:
+def start_peer(name: str, case: Case, options: argparse.Namespace) -> TimedPeer:
     """A peer's step on the same sizes and lengths."""
     return TimedPeer.start(name, PEERS[name], f"train_{name}.py", {
         "config": dataclasses.asdict(SIZES[case.size]), "dtype": case.dtype, "rows": ROWS[case.size],
-        "prompt": PROMPT, "answer": ANSWER, "threads": os.cpu_count(),
-        "lengths": answers(case.config, ROWS[case.size], case.ragged).lengths.tolist()}, folder)
+        "prompt": PROMPT, "answer": ANSWER, "threads": options.cores,
+        "lengths": answers(case.config, ROWS[case.size], case.ragged).lengths.tolist()}, options.peers_folder)
 
 
 def prepared(config: DecoderConfig, given: Answers, memory: Memory = Memory(),

@@ -68,6 +68,8 @@ class RL:
                          "twice, or each layer from inputs kept in the host's memory")
     logits: int = setting(2**24, low=1, doc="logits that are made at once on a device, whatever the batch; 2**24 are "
                           "64 MiB; twice as many are kept for the backward pass, where those are all")
+    mlp_blocks: int = setting(1, low=1, doc="parts of an MLP's hidden width that an update makes one after the other, "
+                              "and again in the backward pass: what one of them needs is in memory at a time")
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
     stale: int = setting(0, low=0, doc="steps by which the policy that samples is behind the one that is trained, so "
                          "that both are at work at once; 0 takes turns. Above 0 answers are weighted by "

@@ -34,7 +34,7 @@ from rl_reasoning.reporting.writers import MetricWriter
 from rl_reasoning.rollouts import NothingScored
 from rl_reasoning.training.batch import Answers
 from rl_reasoning.training.state import TrainState, start
-from rl_reasoning.training.states import Memory
+from rl_reasoning.training.states import memory_of
 from rl_reasoning.training.update import make_score, make_update
 from rl_reasoning.types import Rollouts, Verdict
 
@@ -63,9 +63,9 @@ def make_trainer(lab: Lab, name: str) -> Trainer:
                                         algorithm.critic.rate if algorithm.critic else 1.0)
     update = make_update(config, algorithm.objective(rl.max_tokens, reference=uses_reference(algorithm, rl.reference)),
                          optimizer, temperature=rl.temperature, key=keys.derive(seed, keys.Role.UPDATE, 0),
-                         memory=Memory(rl.remat, rl.logits), layout=lab.layout)
+                         memory=memory_of(rl), layout=lab.layout)
     learner = make_learner(algorithm, rl, row_length(lab.policy, rl), lab.shards,
-                           make_score(config, rl.temperature, Memory(rl.remat, rl.logits), lab.layout))
+                           make_score(config, rl.temperature, memory_of(rl), lab.layout))
     return Trainer(lab, algorithm, optimizer, update, learner, make_analysis(config, rl.temperature),
                    Stream(lab.train, rl.prompts, seed, weights=lab.data.weights if lab.data else None),
                    make_allocator(lab.policy, algorithm.plan, rl) if isinstance(algorithm.plan, Gvm) else None)

@@ -21,8 +21,10 @@ from rl_reasoning.loop.shares import SharedVerifier
 from rl_reasoning.models import decoder
 from rl_reasoning.models.architecture import DecoderConfig, LoRA, Precision
 from rl_reasoning.models.decoder import Parameters
+from rl_reasoning.models.parts import check_blocks
 from rl_reasoning.parallel import ONE_PART, Layout, Shards, make_layouts
 from rl_reasoning.parallel.hosts import ALONE, Alone, Hosts
+from rl_reasoning.parallel.rules import TENSOR
 from rl_reasoning.reporting.console import say
 from rl_reasoning.rollouts import Policy, longest_prompt
 from rl_reasoning.sampling.engine import Engine, JaxEngine
@@ -97,6 +99,7 @@ def build(experiment: Experiment, hosts: Hosts | Alone = ALONE) -> Lab:
         layout, sampler = make_layouts(experiment.mesh, config.sizes)
         _check_all_devices(layout, hosts)
         _check_overlap(experiment, layout, sampler)
+        check_blocks(config.mlp, experiment.rl.mlp_blocks, layout.mesh.shape[TENSOR] if layout else 1)
         engine = make_engine(experiment.engine, config, tokenizer, sampler or layout)
         data = None
         if isinstance(task, Math):

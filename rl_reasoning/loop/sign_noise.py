@@ -14,7 +14,7 @@ from rl_reasoning.loop.setup import build
 from rl_reasoning.loop.state import LoopState
 from rl_reasoning.loop.warm_start import base
 from rl_reasoning.training.batch import TrainBatch
-from rl_reasoning.training.states import Memory, token_mask
+from rl_reasoning.training.states import memory_of, token_mask
 from rl_reasoning.training.update import make_gradient
 
 SIGNS = ("psr", "nsr")
@@ -37,8 +37,7 @@ def measure_noise(experiment: Experiment, repeats: int) -> Pair:
         # The two differ in advantages and weights alone, which the batch carries.
         gradient = make_gradient(lab.policy.config, trainers[0].algorithm.objective(
             experiment.rl.max_tokens, reference=False), temperature=experiment.rl.temperature,
-            key=keys.derive(experiment.seed, keys.Role.UPDATE, 0), memory=Memory(experiment.rl.remat,
-                                                                                 experiment.rl.logits))
+            key=keys.derive(experiment.seed, keys.Role.UPDATE, 0), memory=memory_of(experiment.rl))
         drawn = []
         for step in range(1, repeats + 1):  # the state is that before step 1, so the problems are, too
             collected = gather(trainers[0], state, step)

@@ -34,7 +34,7 @@ from rl_reasoning.training import checkpoints, state
 from rl_reasoning.training.batch import Answers, TrainBatch, no_extras
 from rl_reasoning.training.manifest import Damaged
 from rl_reasoning.training.packing import pack
-from rl_reasoning.training.states import Memory
+from rl_reasoning.training.states import memory_of
 from rl_reasoning.training.update import make_update
 
 Batches = Callable[[int], TrainBatch]  # by the number of updates before
@@ -119,7 +119,7 @@ def base_key(experiment: Experiment) -> str:
 
 def _train(lab: Lab, folder: RunFolder, stops: Stops) -> Parameters:
     """Trains the base, or goes on with a training that was stopped or killed, to the same bits."""
-    settings, config, memory = lab.experiment.warm_start, lab.policy.config.plain(), lab.experiment.rl
+    settings, config = lab.experiment.warm_start, lab.policy.config.plain()
     if not (folder.path / "config.json").exists():  # a run of other settings may have begun the same base
         folder.write_config(lab.experiment, command=["warm start"])
     batches, longest = _text_batches(lab, settings) if settings.text else _trace_batches(lab, settings)
@@ -129,7 +129,7 @@ def _train(lab: Lab, folder: RunFolder, stops: Stops) -> Parameters:
     objective = Objective(losses.reinforce, "token_mean", longest)
     update = make_update(config, objective, optimizer, temperature=1.0,
                          key=keys.derive(lab.experiment.seed, keys.Role.WARM_START, 0),
-                         memory=Memory(memory.remat, memory.logits), layout=lab.layout)
+                         memory=memory_of(lab.experiment.rl), layout=lab.layout)
     begun = LoopState(state.start(config, lab.first(), optimizer, critic=None, layout=lab.layout), 0, 0.0)
     with _keeper(lab, folder) as keeper, Progress(total, "warm start") as progress:
         current = _resumed(lab, folder, keeper, begun)

@@ -102,6 +102,7 @@ class DecoderConfig:
       attention: of whole rows: "xla", our own in plain products, or "splash", a kernel for TPUs (`models.splash`).
       decode_attention: of one new token against a cache: "xla", or "kernel", one for TPUs (`models.decode_kernel`).
       interpret: kernels for TPUs are interpreted, which any machine can do, slowly: for tests.
+      mlp_blocks: how many parts of an MLP's hidden width whole rows go through one after the other (`GatedMLP`).
       for_cpu: decoding has its weights and caches as a CPU multiplies them fastest (`models.decoder.unstack_layers`).
       features_first: states are [features, rows], in decoding for a CPU (`models.decoder.extend` decides).
     """
@@ -128,6 +129,7 @@ class DecoderConfig:
     attention: str = "xla"
     decode_attention: str = "xla"
     interpret: bool = False
+    mlp_blocks: int = 1
     for_cpu: bool = False
     features_first: bool = False
 

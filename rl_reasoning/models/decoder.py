@@ -145,7 +145,7 @@ def initialize(config: DecoderConfig, key: jax.Array) -> Parameters:
 
 
 def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, positions: Array,
-                  mask: jax.Array | Blocks, *, remat: str = "none") -> jax.Array:
+                  mask: jax.Array | Blocks, *, remat: str = "none", mlp_blocks: int = 1) -> jax.Array:
     """Final hidden states of every position.
 
     Args:
@@ -153,6 +153,7 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, 
       mask: from `row_mask`; or any [B, L, L] bool, True where a query (second axis) may see a key (third axis), never
         a later one.
       remat: what the backward pass computes again, see `models.remat`.
+      mlp_blocks: see `DecoderConfig`.
 
     Returns:
       [B, L, D] after the final norm.
@@ -162,6 +163,7 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, 
         seen = mask if window is None or isinstance(mask, Blocks) else mask & _in_window(window, distance)
         return constrain(_merge(Block, config, block_parameters)(x, turn, seen), BATCH), None
 
+    config = dataclasses.replace(config, mlp_blocks=mlp_blocks)
     turn = rotation(config, positions)
     distance = positions[:, :, None] - positions[:, None, :]
     windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None

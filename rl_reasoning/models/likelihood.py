@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from rl_reasoning.arrays import Array
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, logits
+from rl_reasoning.models.product import apart
 from rl_reasoning.parallel import constrain, parts
 from rl_reasoning.parallel.rules import BATCH, FSDP, TENSOR
 
@@ -221,14 +222,13 @@ _in_blocks.defvjp(_forward, _backward)
 def _gradient_of_head(way: _Way, pull: jax.Array, hidden: jax.Array) -> jax.Array:
     """What pulls [..., s, v] at scores give a block of the head, float32.
 
-    Made of turned hidden states as [D, s, v] and, for a tied head, then turned: the other way round a CPU turns all
-    pulls, which takes it as long as the product itself, unless there are fewer positions than dimensions. Barriers keep
-    XLA from rewriting the one as the other, and the product as one that sums over the rows of both operands: a CPU is
-    slower at those, and jax 0.10.2 cannot compute them in bfloat16.
+    As `product.over_rows`, which is for two axes: made of turned hidden states as [D, s, v] and, for a tied head, then
+    turned, unless there are fewer positions than dimensions: a CPU turns all pulls then, which is less. In bfloat16
+    jax 0.10.2 cannot do that on a CPU.
     """
     few = hidden.ndim == 2 and len(hidden) <= hidden.shape[1] and hidden.dtype != jnp.bfloat16
     if way.tied and few and way.split == 1:
-        return jax.lax.optimization_barrier(jnp.einsum("nv,nd->vd", pull.squeeze(1), hidden))[None]
-    turned = jax.lax.optimization_barrier(jnp.moveaxis(hidden, -1, 0))
-    own = jnp.einsum("d...,...sv->dsv", turned, pull, preferred_element_type=jnp.float32)
-    return jax.lax.optimization_barrier(own).transpose(1, 2, 0) if way.tied else own
+        return apart(jnp.einsum("nv,nd->vd", pull.squeeze(1), hidden))[None]
+    own = jnp.einsum("d...,...sv->dsv", apart(jnp.moveaxis(hidden, -1, 0)), pull,
+                     preferred_element_type=jnp.float32)
+    return apart(own).transpose(1, 2, 0) if way.tied else own

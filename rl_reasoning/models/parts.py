@@ -1,6 +1,7 @@
 """What a decoder's layers are made of: norms, linear maps, the gated MLP."""
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,8 @@ from flax import nnx
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.product import product
 from rl_reasoning.models.quantized import quantize
+from rl_reasoning.parallel import RULES, constrain, parts
+from rl_reasoning.parallel.rules import TENSOR, axes_of
 
 
 class Norm(nnx.RMSNorm):
@@ -79,9 +82,61 @@ class GatedMLP(nnx.Module):
         self.gate = linear("mlp.gate", config.width, config.mlp)
         self.up = linear("mlp.up", config.width, config.mlp)
         self.down = linear("mlp.down", config.mlp, config.width, residual_parts=2 * config.layers)
+        self.blocks = config.mlp_blocks
 
     def __call__(self, x: jax.Array) -> jax.Array:
+        return self._of(x) if self.blocks == 1 else self._by_blocks(x)
+
+    def _of(self, x: jax.Array) -> jax.Array:
         return self.down(jax.nn.silu(self.gate(x)) * self.up(x))
+
+    def _by_blocks(self, x: jax.Array) -> jax.Array:
+        """The sum over blocks of the hidden width, one after the other, and so again in the backward pass.
+
+        A block's activations, weights and their gradients exist at a time: on a mesh, one gather and one reduction of
+        each (as tiled MLPs, arXiv 2506.13996, but of weights and not of tokens, whose weights would lie there whole).
+        """
+        graph, state = nnx.split(self)
+        leaves, tree = jax.tree_util.tree_flatten_with_path(nnx.to_pure_dict(state))
+        each = [_Part(leaf, axes_of(["layers", "mlp", *(key.key for key in path)], leaf.ndim + 1)[1:])
+                for path, leaf in leaves]
+
+        @jax.checkpoint
+        def add(so_far: jax.Array, block: list[jax.Array]) -> tuple[jax.Array, None]:
+            own = iter(block)
+            these = [next(own) if part.is_cut else part.weight for part in each]
+            return so_far + nnx.merge(graph, nnx.State(jax.tree.unflatten(tree, these)))._of(x), None
+
+        blocks = [part.cut(self.blocks) for part in each if part.is_cut]
+        return jax.lax.scan(add, jnp.zeros(x.shape, jnp.float32), blocks)[0].astype(x.dtype)
+
+
+def check_blocks(hidden: int, blocks: int, split: int) -> None:
+    """Raises ValueError unless a hidden width, shared out among so many devices, has so many equal blocks on each."""
+    if hidden // split % blocks:
+        allowed = ", ".join(str(n) for n in range(1, 65) if hidden // split % n == 0)
+        raise ValueError(f"rl.mlp_blocks={blocks} does not divide the {hidden // split} of an MLP's hidden width of "
+                         f"{hidden} that a device has; allowed: {allowed}")
+
+
+class _Part(NamedTuple):
+    """A weight of an MLP, and what its axes mean (`parallel.rules`)."""
+
+    weight: jax.Array
+    axes: tuple[str, ...]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether it has the hidden width as an axis."""
+        return "mlp" in self.axes
+
+    def cut(self, count: int) -> jax.Array:
+        """[count, ...]: equal blocks of the hidden width, each with a part of what every device has of it."""
+        axis, split, shape = self.axes.index("mlp"), parts((TENSOR,)), self.weight.shape
+        check_blocks(shape[axis], count, split)
+        by_device = self.weight.reshape(*shape[:axis], split, count, -1, *shape[axis + 1:])
+        blocks = jnp.moveaxis(by_device, axis + 1, 0).reshape(count, *shape[:axis], -1, *shape[axis + 1:])
+        return constrain(blocks, None, *(RULES.get(axis) or None for axis in self.axes))
 
 
 def scaled_init(residual_parts: int = 1) -> nnx.Initializer:

@@ -10,13 +10,17 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 _apart = Primitive("apart")
-"""Its operand; no CPU program is rewritten across it."""
 _apart.def_impl(lambda x: x)
 _apart.def_abstract_eval(lambda x: x)
 mlir.register_lowering(_apart, lambda _, x: [x])
 mlir.register_lowering(_apart, mlir.lower_fun(jax.lax.optimization_barrier, multiple_results=False), platform="cpu")
 ad.deflinear2(_apart, lambda upstream, _: [_apart.bind(upstream)])
 batching.defvectorized(_apart)
+
+
+def apart(x: jax.Array) -> jax.Array:
+    """x; no CPU program is rewritten across it, and it is nothing elsewhere."""
+    return _apart.bind(x)
 
 
 @jax.custom_vjp
@@ -41,5 +45,5 @@ def over_rows(one: jax.Array, other: jax.Array) -> jax.Array:
     """one^T other, summed over all rows: [..., in], [..., out] -> [in, out]."""
     one, other = one.reshape(-1, one.shape[-1]), other.reshape(-1, other.shape[-1])
     if one.shape[1] <= other.shape[1]:
-        return _apart.bind(one.T) @ other
-    return _apart.bind(_apart.bind(other.T) @ one).T
+        return apart(one.T) @ other
+    return apart(apart(other.T) @ one).T

@@ -181,6 +181,9 @@ def _changes(sizes: Sizes, mesh: Mesh, devices: int, slots: int) -> Iterator[tup
     if rl.remat not in ("block", "full"):
         rl = dataclasses.replace(rl, remat="block")
         yield now("rl.remat=block")
+    if rl.mlp_blocks == 1 and sizes.config.mlp % (4 * max(mesh.tensor, 1)) == 0:
+        rl = dataclasses.replace(rl, mlp_blocks=4)
+        yield now("rl.mlp_blocks=4")
     if sizes.row_length > shortest:
         rl = dataclasses.replace(rl, row_length=shortest)
         yield now(f"rl.row_length={shortest}")

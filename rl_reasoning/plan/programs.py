@@ -21,7 +21,7 @@ from rl_reasoning.sampling.rules import make_rules
 from rl_reasoning.sampling.weights import shardings
 from rl_reasoning.training.batch import TrainBatch, shardings_of_batch
 from rl_reasoning.training.state import TrainState, start
-from rl_reasoning.training.states import Memory
+from rl_reasoning.training.states import memory_of
 from rl_reasoning.training.update import make_update
 
 
@@ -93,7 +93,7 @@ def update_program(sizes: Sizes, layout: Layout) -> Program:
     optimizer = optim.policy_and_critic(rl.optimizer, rl.steps * rl.epochs * rl.minibatches, 1.0)
     objective = algorithm.objective(rl.max_tokens, reference=rl.reference or algorithm.kl.coefficient > 0)
     update = make_update(config, objective, optimizer, temperature=rl.temperature, key=jax.random.key(0),
-                         memory=Memory(rl.remat, rl.logits), layout=layout)
+                         memory=memory_of(rl), layout=layout)
     state = jax.eval_shape(lambda: start(config, initialize(config, jax.random.key(0)), optimizer, critic=critic))
     batch = _batch(sizes, layout.shards)
     placed = _on(state, layout.parameters(state)), _on(batch, shardings_of_batch(layout))

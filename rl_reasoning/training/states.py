@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from rl_reasoning.arrays import Array
+from rl_reasoning.config import RL
 from rl_reasoning.models.decoder import DecoderConfig, Parameters, hidden_states, row_mask
 from rl_reasoning.models.likelihood import BUDGET
 from rl_reasoning.parallel import constrain, parts
@@ -17,10 +18,17 @@ class Memory(NamedTuple):
     """What bounds the memory of a forward and backward pass.
 
     remat: see `models.remat`. logits: how many are made at once on a device (`models.likelihood.token_logprobs`).
+    mlp_blocks: parts of each MLP that are made one after the other (`models.parts.GatedMLP`).
     """
 
     remat: str = "none"
     logits: int = BUDGET
+    mlp_blocks: int = 1
+
+
+def memory_of(rl: RL) -> Memory:
+    """What a run's settings say."""
+    return Memory(rl.remat, rl.logits, rl.mlp_blocks)
 
 
 class Spots(NamedTuple):
@@ -67,7 +75,8 @@ def spots(batch: TrainBatch) -> Spots:
 def states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, wanted: Spots, memory: Memory) -> jax.Array:
     """[..., D]: the hidden states at some spots of one micro-batch."""
     mask = row_mask(config, batch.segments, batch.branches)
-    hidden = hidden_states(config, decoder, batch.tokens, batch.positions, mask, remat=memory.remat)
+    hidden = hidden_states(config, decoder, batch.tokens, batch.positions, mask, remat=memory.remat,
+                           mlp_blocks=memory.mlp_blocks)
     if parts(BATCH) == 1:
         return hidden[wanted.rows, wanted.sources]
     # Each device has the rows of its own answers (`training.packing`), or parts of them, so it looks them up alone.

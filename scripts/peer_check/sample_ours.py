@@ -30,8 +30,8 @@ def read(folder, precision):
 
 def make(folder, precision, workload):
     config, parameters = read(folder, precision)
-    if workload["name"].startswith("limit"):
-        return limit(config, parameters, workload, workload["name"] == "limit_turned")
+    if workload["name"] in LIMITS:
+        return limit(LIMITS[workload["name"]](config, parameters, workload), workload)
     engine = JaxEngine(config, eos_id=-1, buckets=Buckets(answer_tokens=(workload["answer_tokens"],)))
     width = workload["prompt_tokens"]
     prompts = Prompts(np.asarray([ids + [0] * (width - len(ids)) for ids in workload["prompts"]], np.int32),
@@ -47,9 +47,21 @@ def make(folder, precision, workload):
     return sample
 
 
-def limit(config: DecoderConfig, parameters: Parameters, workload, turned):
+def _weights(config: DecoderConfig, parameters: Parameters, workload, turned):
+    return products.of_a_turn(config, parameters, workload["slots"], turned=turned)
+
+
+def _attention(config: DecoderConfig, parameters: Parameters, workload):
+    config = dataclasses.replace(config, for_cpu=True)
+    return products.of_attention(config, workload["slots"], workload["shared"], workload["seen"])
+
+
+LIMITS = {"limit": functools.partial(_weights, turned=False), "limit_turned": functools.partial(_weights, turned=True),
+          "limit_attention": _attention}
+
+
+def limit(turn, workload):
     """The matrix products of so many decode steps and nothing else."""
-    turn = products.of_a_turn(config, parameters, workload["slots"], turned=turned)
     turn()
 
     def sample():

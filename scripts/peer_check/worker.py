@@ -8,6 +8,8 @@ import os
 import sys
 import time
 
+import cores
+
 
 def serve(make):
     """Answers workloads until stdin ends, on as many cores as the command line says.
@@ -19,8 +21,8 @@ def serve(make):
     samples = {}
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    if hasattr(os, "sched_setaffinity") and sys.argv[1:]:
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-int(sys.argv[1]):])
+    if sys.argv[1:]:
+        cores.pin(int(sys.argv[1]))
     for line in sys.stdin:
         order = json.loads(line)
         if order["do"] == "prepare":

@@ -41,13 +41,23 @@ def test_figures_come_from_neighbouring_rounds(bench, capsys):
     ready = {name: {"compile_cpu_s": 3.0, "peak_mb": 7.0} for name in ("ours", "prefill", *bench.LIMITS, "peer")}
     found = bench.describe("case", ready, {
         "prefill": [(mine, run(10, 1.0))] * 2, "limit": [(mine, run(200, 1.0))] * 2,
-        "limit_turned": [(mine, run(150, 1.0)), (mine, run(200, 1.0))],
+        "limit_turned": [(mine, run(150, 1.0)), (mine, run(200, 1.0))], "limit_attention": [(mine, run(400, 1.0))] * 2,
         "peer": [(mine, run(110, 4.0)), (run(110, 1.0), run(110, 3.0))]})
-    assert found["roof_share"] == pytest.approx(0.5)  # 100 tokens in 1 s, and 200 were possible
+    assert found["roof_share_weights"] == pytest.approx(0.5)  # 100 tokens in 1 s, and 200 were possible
+    assert found["roof_share"] == pytest.approx(0.75)  # with attention 400 in 3 s
     assert found["peer"]["cpu_ratio"] == pytest.approx(2.5)
     assert found["peer"]["wall_ratio_spread"] == [2.0, 3.0]
     assert found["ours"]["compile_cpu_s"] == pytest.approx(3.0)
-    assert "50 % of the limit" in capsys.readouterr().out
+    assert "75 % (75 to 75) of the limit, 50 % (50 to 50) of that of weights" in capsys.readouterr().out
+
+
+def test_places_that_a_token_sees_are_a_mean_over_tokens(bench):
+    seen = bench.workloads(False, 50)["b"].order
+    assert seen["seen"] == (64, 64)  # of a prompt of 64, and of 1 to 128
+    assert seen["shared"] == 16
+    uneven = bench.Workload("c", [[1] * 10, [1] * 40], [(0, 1), (1, 3)], 1, 1, 50, 3).order
+    assert uneven["seen"] == ((10 + 3 * 40) // 4, 2)  # answers: (1 + 1 + 2 + 3) / 4
+    assert uneven["shared"] == 1
 
 
 @pytest.mark.slow

@@ -26,13 +26,24 @@ def test_a_step_is_measured(bench, ends):
     assert found["step_cpu"] > 0
 
 
-def test_products_alone_take_less_than_a_step(bench):
-    """The smallest sizes: one product after the other, and most of a step is something else."""
-    assert 0 < bench.limit_cpu(bench.SIZES["tiny"]) < bench.measure(bench.ours(0), None, 2)["step_cpu"]
+def test_the_limit_adds_up_turns_a_prefill_and_an_update(bench, monkeypatch):
+    """A turn's products take 1 s, each of a prefill's 1,000 and an update's 10**6 a token."""
+    timed_turns, shapes = [], []
+    monkeypatch.setattr(bench, "timed", lambda turn: (timed_turns.append(turn()), 1.0, 1.0))
+    monkeypatch.setattr(bench, "alone", lambda product, w, x: shapes.append(product(w, x).shape) or 1e3)
+    monkeypatch.setattr(bench, "limit_seconds", lambda config, given, batch: 1e6 * given.lengths.sum())
+    config = bench.SIZES["tiny"]
+    tokens = bench.PROMPTS * bench.PROMPT
+    updated = bench.PROMPTS * bench.SAMPLES * bench.ANSWER
+    assert bench.limit_cpu(config) == 2 * bench.ANSWER + config.layers * 7e3 + 1e6 * updated  # weights and attention
+    assert sorted(shapes) == sorted((tokens, outputs) for outputs in (32, 16, 16, 32, 64, 64, 32))
+    assert len(timed_turns) == 3 * 8
 
 
-def test_a_number_of_steps_that_cannot_be_is_refused(bench, capsys):
+@pytest.mark.parametrize(("option", "words"), [("--pairs=0", "must be 1 or more"), ("--cores=0", "must be 1 to"),
+                                               ("--cores=9999", "must be 1 to")])
+def test_a_number_that_cannot_be_is_refused(bench, capsys, option, words):
     with pytest.raises(SystemExit) as stopped:
-        bench.main(["--pairs=0"])
+        bench.main([option])
     assert stopped.value.code == 2
-    assert "--pairs=0: must be 1 or more" in capsys.readouterr().err
+    assert f"{option}: {words}" in capsys.readouterr().err

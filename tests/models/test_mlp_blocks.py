@@ -1,0 +1,84 @@
+"""MLPs by blocks of their hidden width: the same states and gradients, in less memory."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rl_reasoning.models.architecture import DecoderConfig, LoRA, Precision
+from rl_reasoning.models.decoder import hidden_states, initialize
+from rl_reasoning.models.parts import check_blocks
+
+CONFIG = DecoderConfig(vocabulary=32, layers=2, width=16, heads=4, kv_heads=2, head_dim=4, mlp=48)
+KINDS = {
+    "plain": CONFIG,
+    "peri": dataclasses.replace(CONFIG, norms="peri"),
+    "adapters": dataclasses.replace(CONFIG, lora=LoRA(4, 8.0)),
+    "adapters on int8": dataclasses.replace(CONFIG, lora=LoRA(4, 8.0, ("mlp.*",)), precision=Precision("int8")),
+}
+
+
+def parameters_of(config):
+    """Random ones; no adapter is zero."""
+    leaves, tree = jax.tree.flatten(initialize(config, jax.random.key(0)))
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    return jax.tree.unflatten(tree, [
+        leaf if leaf.dtype == jnp.int8 else leaf + 0.1 * jax.random.normal(key, leaf.shape, leaf.dtype)
+        for leaf, key in zip(leaves, keys, strict=True)])
+
+
+def states_and_gradient(config, blocks, remat="none"):
+    parameters, rows = parameters_of(config), jnp.broadcast_to(jnp.arange(12), (2, 12))
+    tokens = jax.random.randint(jax.random.key(2), rows.shape, 0, config.vocabulary)
+    mask = jnp.broadcast_to(jnp.tril(jnp.ones((12, 12), bool)), (2, 12, 12))
+
+    def loss(parameters):
+        found = hidden_states(config, parameters, tokens, rows, mask, remat=remat, mlp_blocks=blocks)
+        return (found ** 3).sum(), found
+
+    gradient, found = jax.jit(jax.grad(loss, has_aux=True, allow_int=True))(parameters)
+    return found, [leaf for leaf in jax.tree.leaves(gradient) if leaf.dtype == jnp.float32]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blocks_change_neither_states_nor_gradients(kind):
+    whole, gradient = states_and_gradient(KINDS[kind], 1)
+    for blocks in (2, 3):
+        found, moved = states_and_gradient(KINDS[kind], blocks)
+        np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
+        for one, other in zip(moved, gradient, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("remat", ["dots", "block", "full"])
+def test_they_do_not_whatever_else_is_computed_again(remat):
+    _, gradient = states_and_gradient(CONFIG, 1)
+    for one, other in zip(states_and_gradient(CONFIG, 4, remat)[1], gradient, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
+
+
+def temporaries(blocks):
+    """Bytes of a gradient with few heads and a wide MLP."""
+    config = DecoderConfig(vocabulary=32, layers=2, width=64, heads=2, kv_heads=1, head_dim=8, mlp=4_096)
+    parameters = jax.eval_shape(lambda: initialize(config, jax.random.key(0)))
+    rows, mask = jax.ShapeDtypeStruct((4, 256), jnp.int32), jax.ShapeDtypeStruct((4, 256, 256), bool)
+
+    def loss(parameters, tokens, positions, mask):
+        return hidden_states(config, parameters, tokens, positions, mask, remat="block", mlp_blocks=blocks).sum()
+
+    return jax.jit(jax.grad(loss)).lower(parameters, rows, rows, mask).compile().memory_analysis().temp_size_in_bytes
+
+
+def test_only_one_blocks_activations_exist():
+    """Four float32 arrays [1024, 4096] of the whole are 64 MiB."""
+    whole, quarters = temporaries(1), temporaries(4)
+    assert whole - quarters > 30 * 2**20
+
+
+def test_a_width_that_has_no_such_blocks_is_named_with_what_is_allowed():
+    check_blocks(48, 3, 4)
+    with pytest.raises(ValueError, match=r"rl.mlp_blocks=5 does not divide the 24 of an MLP's hidden width of 48.*"
+                                         r"allowed: 1, 2, 3, 4, 6, 8, 12, 24"):
+        check_blocks(48, 5, 2)
