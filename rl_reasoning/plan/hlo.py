@@ -2,7 +2,8 @@
 
 XLA's own cost analysis counts the body of a loop once. Here a computation counts as often as it is called: a loop's
 body by the constant that its condition compares with. What it cannot read it does not guess: a loop without such a
-constant counts once, and its name is kept in `Work.open_loops`.
+constant counts once, and its name is kept in `Work.open_loops`. A collective that the compiler spreads over several
+fusions, which make other things meanwhile, has one channel, and counts once.
 """
 
 import collections
@@ -27,7 +28,7 @@ _FREE = {"parameter", "get-tuple-element", "tuple", "bitcast", "constant", "afte
 class Instruction:
     """One line: its name, operation, shapes of its result as (type, sizes), operands by name, and its own text.
 
-    Attributes: bytes: of the result, as far as it lies in the chip's main memory.
+    Attributes: sizes: bytes of each of the shapes, as far as it lies in the chip's main memory.
     """
 
     name: str
@@ -35,7 +36,12 @@ class Instruction:
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
     operands: tuple[str, ...]
     text: str
-    bytes: float
+    sizes: tuple[float, ...]
+
+    @property
+    def bytes(self) -> float:
+        """Of the whole result."""
+        return sum(self.sizes)
 
 
 @dataclasses.dataclass
@@ -56,7 +62,7 @@ def read(text: str) -> Work:
     """The work of a program from `compiled.as_text()`."""
     program = _Program(text)
     work = Work()
-    program.add(program.entry, 1.0, work, fused=False)
+    program.add(program.entry, 1.0, work)
     work.collectives = dict(work.collectives)
     return work
 
@@ -75,18 +81,22 @@ class _Program:
             elif found := _INSTRUCTION.match(line):
                 current[found[1]] = _instruction(found[1], found[2])
 
-    def add(self, name: str, times: float, work: Work, *, fused: bool) -> None:
-        """Adds what a computation does, `times` over."""
-        computation = self.computations[name]
+    def add(self, name: str, times: float, work: Work, channels: set[str] | None = None) -> None:
+        """Adds what a computation does, `times` over.
+
+        Args: channels: of a fusion: those of the collectives that its caller has begun.
+        """
+        computation, fused = self.computations[name], channels is not None
+        channels = set() if channels is None else channels
         for one in computation.values():
             work.flops += times * _flops(one, computation)
             kind = one.operation.removesuffix("-start")
-            if kind in COLLECTIVES:
+            if kind in COLLECTIVES and _is_new(one, channels):
                 work.collectives[kind] += times * _sent(one, kind)
             if not fused and one.operation not in _FREE | {"while", "conditional", "call"}:
                 work.bytes += times * self._traffic(one, computation)
             for called, count in self._called(one, work):
-                self.add(called, times * count, work, fused=fused or one.operation == "fusion")
+                self.add(called, times * count, work, channels if fused or one.operation == "fusion" else None)
 
     def _called(self, one: Instruction, work: Work) -> Iterator[tuple[str, float]]:
         if one.operation == "while":
@@ -137,9 +147,10 @@ class _Program:
         if one.operation == "dynamic-update-slice":
             return 2 * computation[one.operands[1]].bytes if one.operands[1] in computation else one.bytes
         inner = self._fused(one)
+        handed_on = _handed_on(inner, one)
         read = sum(_sliced(inner, number, computation[name].bytes) for number, name in enumerate(one.operands)
-                   if name in computation)
-        return read + _written(inner, one)
+                   if name in computation and number not in handed_on.values())
+        return read + _written(inner, one) - sum(one.sizes[number] for number in handed_on)
 
     def _fused(self, one: Instruction) -> dict[str, Instruction]:
         called = _CALLED.findall(one.text) if one.operation == "fusion" else []
@@ -155,7 +166,7 @@ def _instruction(name: str, rest: str) -> Instruction:
     operation, _, arguments = call.partition("(")
     inside = arguments.partition("), ")[0]
     found = [(t, tuple(int(n) for n in sizes.split(",") if n), layout) for t, sizes, layout in _SHAPE.findall(kind)]
-    size = sum(_TYPES[t] * math.prod(sizes) for t, sizes, layout in found if not _NEAR.search(layout))
+    size = tuple(0.0 if _NEAR.search(layout) else _TYPES[t] * math.prod(sizes) for t, sizes, layout in found)
     return Instruction(name, operation, tuple(one[:2] for one in found), tuple(re.findall(r"%([\w.\-]+)", inside)),
                        rest, size)
 
@@ -199,6 +210,25 @@ def _sent(one: Instruction, kind: str) -> float:
     if kind == "reduce-scatter":
         return result * (count - 1)
     return result * (count - 1) / count * (2 if kind == "all-reduce" else 1)
+
+
+def _is_new(one: Instruction, channels: set[str]) -> bool:
+    """Whether a collective is none of those that were begun, to which it is added."""
+    found = re.search(r"channel_id=(\d+)", one.text)
+    if found is None:
+        return True
+    new = found[1] not in channels
+    channels.add(found[1])
+    return new
+
+
+def _handed_on(inner: dict[str, Instruction], one: Instruction) -> dict[int, int]:
+    """Results of a fusion that only goes on with a collective, by the operands whose memory they are."""
+    if not any(each.operation in COLLECTIVES for each in inner.values()):
+        return {}
+    places = re.search(r"output_to_operand_aliasing=\{(.*?\)\s*)\}", one.text)
+    pairs = re.findall(r"\{(\d*)\}: \((\d+),", places[1]) if places else []
+    return {int(result or 0): int(operand) for result, operand in pairs}
 
 
 def _group(text: str) -> int:

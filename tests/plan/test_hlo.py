@@ -90,6 +90,53 @@ def test_what_is_brought_into_the_chip_ahead_of_time_is_read_once():
     assert hlo.read(STARTED).bytes == 64 * 8 * 2 + 16 * 8 * 2
 
 
+SPREAD = """HloModule spread
+
+%begin (p: bf16[4,8]) -> (bf16[4,8], bf16[16,8]) {
+  %p = bf16[4,8]{1,0} parameter(0)
+  %g = bf16[16,8]{1,0} all-gather(%p), channel_id=7, replica_groups=[1,4]<=[4], dimensions={0}
+  ROOT %t = (bf16[4,8]{1,0}, bf16[16,8]{1,0}) tuple(%p, %g)
+}
+
+%go_on (p: bf16[4,8], q: bf16[16,8], x: bf16[8,8]) -> (bf16[8,8], bf16[4,8], bf16[16,8]) {
+  %p = bf16[4,8]{1,0} parameter(0)
+  %q = bf16[16,8]{1,0} parameter(1)
+  %x = bf16[8,8]{1,0} parameter(2)
+  %g = bf16[16,8]{1,0} all-gather(%p), channel_id=7, replica_groups=[1,4]<=[4], dimensions={0}
+  %y = bf16[8,8]{1,0} convolution(%x, %x), dim_labels=bf_io->bf
+  ROOT %t = (bf16[8,8]{1,0}, bf16[4,8]{1,0}, bf16[16,8]{1,0}) tuple(%y, %p, %g)
+}
+
+%finish (p: bf16[4,8], q: bf16[16,8]) -> bf16[16,8] {
+  %p = bf16[4,8]{1,0} parameter(0)
+  %q = bf16[16,8]{1,0} parameter(1)
+  ROOT %g = bf16[16,8]{1,0} all-gather(%p), channel_id=7, replica_groups=[1,4]<=[4], dimensions={0}
+}
+
+ENTRY %main (p: bf16[4,8], x: bf16[8,8]) -> bf16[16,8] {
+  %p = bf16[4,8]{1,0} parameter(0)
+  %x = bf16[8,8]{1,0} parameter(1)
+  %a = (bf16[4,8]{1,0}, bf16[16,8]{1,0}) fusion(%p), kind=kCustom, \
+output_to_operand_aliasing={{0}: (0, {})}, calls=%begin
+  %a0 = bf16[4,8]{1,0} get-tuple-element(%a), index=0
+  %a1 = bf16[16,8]{1,0} get-tuple-element(%a), index=1
+  %b = (bf16[8,8]{1,0}, bf16[4,8]{1,0}, bf16[16,8]{1,0}) fusion(%a0, %a1, %x), kind=kOutput, \
+output_to_operand_aliasing={{1}: (0, {}), {2}: (1, {})}, calls=%go_on
+  %b0 = bf16[4,8]{1,0} get-tuple-element(%b), index=1
+  %b1 = bf16[16,8]{1,0} get-tuple-element(%b), index=2
+  ROOT %c = bf16[16,8]{1,0} fusion(%b0, %b1), kind=kCustom, output_to_operand_aliasing={{}: (1, {})}, calls=%finish
+}
+"""
+
+
+def test_a_collective_spread_over_fusions_counts_once():
+    """The gather is written once, by the first; the second reads and writes what it multiplies meanwhile."""
+    work = hlo.read(SPREAD)
+    assert work.collectives == {"all-gather": 16 * 8 * 2 * 3 / 4}
+    assert work.flops == 2 * 8**3
+    assert work.bytes == 16 * 8 * 2 + 2 * 8 * 8 * 2 + 4 * 8 * 2  # and the last reads the part that was sent
+
+
 def test_collectives_of_a_program_on_eight_devices():
     mesh = Mesh(np.asarray(jax.devices()), ("d",))
     split = functools.partial(NamedSharding, mesh)
