@@ -2,6 +2,7 @@
 
     python scripts/bench_trainer.py --quick --no-peers          # 4.9M, a minute or two
     python scripts/bench_trainer.py --sizes tiny 135m --peers-folder ~/.cache/peers
+    python scripts/bench_trainer.py --topology=v5e:4x4 --rows=16 --mlp-blocks=4       # compiled for a slice, not run
 
 The update is GRPO's clipped loss on given answers. `roof_share` is the time of its matrix products, each shape timed
 alone in the same process with its own operands, over the time of the whole update, the least of either, since other
@@ -12,6 +13,9 @@ Ragged batches have long-tailed lengths (most answers short, few long), which is
 environment of its own, on the same sizes and batch: google-tunix's own GRPO loss and optimizer step, and transformers'
 model with the loss written out in plain torch. Ratios, the peer's seconds over ours, are of steps timed one after the
 other. CPU seconds are the process's. The last line is one JSON object.
+
+With --topology nothing is timed: our update and google-tunix's, AdamW's step with each, of Qwen2.5-7B's sizes in
+bfloat16 are compiled ahead of time for that slice, on any machine with libtpu (`pip install -e '.[plan]'`).
 """
 
 import argparse
@@ -30,12 +34,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from peer_check import cores
+from peer_check.environments import PeerUnavailable
 from peer_check.timed_peer import TimedPeer
 
 from rl_reasoning import optim
 from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import Optimizer
-from rl_reasoning.models.architecture import DecoderConfig, Precision
+from rl_reasoning.models.architecture import ATTENTIONS, DecoderConfig, Precision
 from rl_reasoning.models.decoder import branch_mask, initialize
 from rl_reasoning.models.product import over_rows
 from rl_reasoning.parallel import ONE_PART, Layout
@@ -44,6 +49,7 @@ from rl_reasoning.training.minibatches import minibatches
 from rl_reasoning.training.state import TrainState, start
 from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import Update, make_update
+from rl_reasoning.without_tpu import NO_TPU
 
 SIZES = {"tiny": DecoderConfig(4_096, 4, 256, 8, 2, 32, 1_024), "135m": DecoderConfig(49_152, 30, 576, 9, 3, 64, 1_536)}
 ROWS = {"tiny": 32, "135m": 4}
@@ -72,14 +78,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
-    parser.add_argument("--remat", choices=("none", "dots", "block", "full"), default="none",
-                        help="what is computed again (default none)")
+    parser.add_argument("--remat", choices=("none", "dots", "block", "full"), default="",
+                        help="what is computed again (default none; with --topology block)")
+    parser.add_argument("--topology", default="", help="a TPU slice to compile for, as in v5e:4x4 or v5p:2x2x4")
+    parser.add_argument("--rows", type=int, default=16, help="with --topology: rows of 1,024 tokens (default 16)")
+    parser.add_argument("--attention", choices=ATTENTIONS, default="xla", help="with --topology: ours (default xla)")
+    parser.add_argument("--mlp-blocks", type=int, default=1, help="with --topology: ours (default 1)")
+    parser.add_argument("--as-on-cpu", action="store_true", help="with --topology: google-tunix's activations lie where "
+                        "they fall, as its code leaves them where the host has no TPU")
     parser.add_argument("--pairs", type=int, default=5, help="timed blocks; with peers, pairs (default 5)")
     cores.add_option(parser)
     parser.add_argument("--quick", action="store_true", help="the small model, few blocks")
     parser.add_argument("--no-peers", action="store_true", help="our update alone")
     parser.add_argument("--peers-folder", type=Path, default=Path("peers"), help="where peers' environments are or go")
     options = parser.parse_args(arguments)
+    if options.topology:
+        return compiled_for_a_slice(options)
     try:
         cores.pin(options.cores)
     except ValueError as error:
@@ -98,10 +112,29 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def compiled_for_a_slice(options: argparse.Namespace) -> int:
+    """The comparison without noise: what two compiled updates take on a chip."""
+    os.environ |= NO_TPU
+    from peer_check import compiled
+
+    wanted = compiled.Wanted(options.topology, options.rows, options.remat or "block", options.attention,
+                             options.mlp_blocks, options.as_on_cpu)
+    try:
+        found = compiled.compare(wanted, None if options.no_peers else options.peers_folder)
+    except (ValueError, PeerUnavailable) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for side, figures in found.items():
+        print(f"{side}: {figures:.3f}" if isinstance(figures, float) else
+              f"{side}: " + ", ".join(f"{name} {value:.4g}" for name, value in figures.items()))
+    print(json.dumps({**dataclasses.asdict(wanted), **found}))
+    return 0
+
+
 def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
     """Our figures for one case, and ratios to the peer's where it is asked."""
     given = answers(case.config, ROWS[case.size], case.ragged)
-    update, state, batch = prepared(case.config, given, Memory(options.remat))
+    update, state, batch = prepared(case.config, given, Memory(options.remat or "none"))
     compiled, compile_seconds, _ = timed(lambda: update.lower(state, batch).compile())
     step = stepper(compiled, state, batch)
     step()  # warm

@@ -20,12 +20,10 @@ import sys
 from rl_reasoning import edge
 from rl_reasoning.config import Experiment, Mesh
 from rl_reasoning.models.published import SIZES
+from rl_reasoning.without_tpu import NO_TPU
 
 CONFIG = str(pathlib.Path(__file__).parents[1] / "experiments" / "configs" / "countdown.py")
-# Nothing is run, so nothing is asked of a TPU's neighbours; the host's own work is on the CPU. With the names of a host
-# libtpu does not complain that it cannot find them.
-os.environ |= {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-               "TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0", "TPU_ACCELERATOR_TYPE": "v5litepod-4"}
+os.environ |= NO_TPU
 os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
 
 

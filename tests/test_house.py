@@ -16,7 +16,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # A module or folder imports from floors below its own, or from its own floor as long as there is no circle.
 FLOORS = {
-    "types": 0, "arrays": 0, "require": 0, "config": 0, "keys": 0, "gguf_file": 0, "json_file": 0,
+    "types": 0, "arrays": 0, "require": 0, "without_tpu": 0, "config": 0, "keys": 0, "gguf_file": 0, "json_file": 0,
     "losses": 1, "advantages": 1, "allocation": 1, "optim": 1, "tokenizers": 1, "rules": 1,
     "models": 2, "parallel": 2, "tasks": 2,
     "sampling": 3, "data": 3,

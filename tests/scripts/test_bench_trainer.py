@@ -31,3 +31,38 @@ def test_a_case_is_measured(bench, monkeypatch):
     assert found["tokens_per_cpu_s"] * found["step_cpu_s"] < 2 * (bench.PROMPT + bench.ANSWER)
     assert 0 < found["roof_share"] < 1.5
     assert found["temporaries_mb"] > 0
+
+
+@pytest.fixture(name="compiled")
+def the_comparison_without_noise(bench):
+    from peer_check import compiled
+
+    return compiled
+
+
+def test_two_programs_are_compared_by_what_both_have(bench, compiled, monkeypatch, capsys):
+    """A program for v5p cannot be read back, so it has no work to share."""
+    mine = {"temporaries_gib": 2.0, "tflop": 50.0, "gb": 90.0, "sent_gb": 40.0}
+    monkeypatch.setattr(compiled, "ours", lambda wanted: mine | {"gb": 90.0 / wanted.mlp_blocks})
+    monkeypatch.setattr(compiled, "tunix", lambda wanted, folder: mine | {"temporaries_gib": 8.0, "tflop": 0})
+    assert bench.main(["--topology=v5e:4x4", "--mlp-blocks=2"]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["temporaries_gib_share"] == 0.25
+    assert found["gb_share"] == 0.5
+    assert "tflop_share" not in found
+    assert found["remat"] == "block"
+
+
+def test_a_slice_that_does_not_exist_is_named(bench, compiled, monkeypatch, capsys):
+    monkeypatch.setattr(compiled.slices.importlib.util, "find_spec", lambda name: None)
+    assert bench.main(["--topology=v9:1x1", "--no-peers"]) == 2
+    assert "pip install -e '.[plan]'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_our_update_is_compiled_for_a_slice(compiled):
+    wide = DecoderConfig(512, 2, 256, 4, 4, 64, 8_192, tied=False, precision=compiled.CONFIG.precision)
+    whole, parts = (compiled.ours(compiled.Wanted("v5e:2x2", 8, mlp_blocks=blocks, config=wide)) for blocks in (1, 8))
+    assert whole["tflop"] == pytest.approx(parts["tflop"], rel=0.05)
+    assert parts["temporaries_gib"] < 0.8 * whole["temporaries_gib"]
+    assert whole["sent_gb"] > 0
