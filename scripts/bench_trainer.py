@@ -84,8 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rows", type=int, default=16, help="with --topology: rows of 1,024 tokens (default 16)")
     parser.add_argument("--attention", choices=ATTENTIONS, default="xla", help="with --topology: ours (default xla)")
     parser.add_argument("--mlp-blocks", type=int, default=1, help="with --topology: ours (default 1)")
-    parser.add_argument("--as-on-cpu", action="store_true", help="with --topology: google-tunix's activations lie where "
-                        "they fall, as its code leaves them where the host has no TPU")
+    parser.add_argument("--as-on-cpu", action="store_true", help="with --topology: google-tunix's activations lie "
+                        "where they fall, as its code leaves them where the host has no TPU")
     parser.add_argument("--pairs", type=int, default=5, help="timed blocks; with peers, pairs (default 5)")
     cores.add_option(parser)
     parser.add_argument("--quick", action="store_true", help="the small model, few blocks")

@@ -63,7 +63,8 @@ def tunix(wanted: Wanted, folder: Path) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="bench-trainer-") as scratch:
         text = Path(scratch) / "program.txt"
         case = {"topology": wanted.topology, "rows": wanted.rows, "prompt": TOKENS, "answer": TOKENS,
-                "dtype": "bfloat16", "placed": not wanted.as_on_cpu, "config": dataclasses.asdict(wanted.config), "text": str(text)}
+                "dtype": "bfloat16", "placed": not wanted.as_on_cpu, "text": str(text),
+                "config": dataclasses.asdict(wanted.config)}
         variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         ended = subprocess.run([str(python), str(Path(__file__).parent / "compile_tunix.py")], input=json.dumps(case),
                                env=variables | {"TPU_LIBRARY_PATH": libtpu.get_library_path()}, text=True,
