@@ -63,7 +63,8 @@ def run(options: argparse.Namespace, experiment: Experiment) -> int:
         mesh = Mesh(fsdp=0, rules=mesh.rules)
     print(f"{options.topology}: {len(devices)} chips; {sizes.config.layers} layers of width {sizes.config.width}, "
           f"{sizes.rl.prompts} prompts of {sizes.prompt_tokens} tokens x {sizes.rl.samples} answers of "
-          f"{sizes.rl.max_tokens}; rows of {sizes.row_length}; remat {sizes.rl.remat}", flush=True)
+          f"{sizes.rl.max_tokens}; rows of {sizes.row_length}; remat {sizes.rl.remat}, MLPs in "
+          f"{sizes.rl.mlp_blocks} block(s)", flush=True)
     if options.sweep:
         plans = sorted(planner.sweep(sizes, chip, devices, slots, mesh.context or 1),
                        key=lambda one: (not one.fits, one.update.seconds))
