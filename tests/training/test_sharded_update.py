@@ -113,7 +113,8 @@ def test_t21_states_in_a_list_and_logits_in_blocks_give_the_same_gradient():
     assert_same(alone(), step(CLIPPED, Mesh(data=2), room=12, memory=Memory("full", logits=batch.tokens.size * 5)))
 
 
-@pytest.mark.parametrize("mesh", [Mesh(data=8), Mesh(fsdp=2, tensor=4), Mesh(fsdp=4, context=2)], ids=str)
+@pytest.mark.parametrize("mesh", [Mesh(fsdp=2, tensor=4), *(pytest.param(mesh, marks=pytest.mark.slow) for mesh in (
+    Mesh(data=8), Mesh(fsdp=4, context=2)))], ids=str)
 def test_t21_mlps_by_blocks_give_the_same_gradient_on_a_mesh(mesh):
     assert_same(alone(), step(CLIPPED, mesh, memory=Memory("block", mlp_blocks=3)))
 

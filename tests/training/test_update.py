@@ -102,7 +102,7 @@ def test_gradient_equals_a_loss_written_from_unpacked_sequences():
             tokens += answers.extras["weights"][i, 0] * len(ids)
         return total / tokens
 
-    gradient = jax.grad(loss)(POLICY)
+    gradient = jax.jit(jax.grad(loss))(POLICY)
     expected = jax.tree.map(lambda p, g: p - g, POLICY, gradient)
     updated, metrics = step(answers, kind)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), updated["policy"], expected)
