@@ -97,10 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.pairs < 1:
         parser.error(f"--pairs={options.pairs}: must be 1 or more")
-    try:
-        cores.pin(options.cores)
-    except ValueError as error:
-        parser.error(str(error))
+    cores.keep_to(options.cores, parser)
     jax.config.update("jax_enable_compilation_cache", False)
     print(f"{cores.words(options.cores)}, jax {jax.__version__}, {jax.default_backend()}")
     results = {}

@@ -94,10 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.topology:
         return compiled_for_a_slice(options)
-    try:
-        cores.pin(options.cores)
-    except ValueError as error:
-        parser.error(str(error))
+    cores.keep_to(options.cores, parser)
     if options.quick:
         options.sizes, options.pairs = ["tiny"], min(options.pairs, 3)
     jax.config.update("jax_enable_compilation_cache", False)
@@ -117,8 +114,8 @@ def compiled_for_a_slice(options: argparse.Namespace) -> int:
     os.environ |= NO_TPU
     from peer_check import compiled
 
-    wanted = compiled.Wanted(options.topology, options.rows, options.remat or "block", options.attention,
-                             options.mlp_blocks, options.as_on_cpu)
+    wanted = compiled.Wanted(options.topology, options.rows, options.remat or "block", options.mlp_blocks,
+                             options.as_on_cpu, dataclasses.replace(compiled.CONFIG, attention=options.attention))
     try:
         found = compiled.compare(wanted, None if options.no_peers else options.peers_folder)
     except (ValueError, PeerUnavailable) as error:

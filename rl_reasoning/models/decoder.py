@@ -145,7 +145,7 @@ def initialize(config: DecoderConfig, key: jax.Array) -> Parameters:
 
 
 def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, positions: Array,
-                  mask: jax.Array | Blocks, *, remat: str = "none", mlp_blocks: int = 1) -> jax.Array:
+                  mask: jax.Array | Blocks, *, remat: str = "none") -> jax.Array:
     """Final hidden states of every position.
 
     Args:
@@ -153,7 +153,6 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, 
       mask: from `row_mask`; or any [B, L, L] bool, True where a query (second axis) may see a key (third axis), never
         a later one.
       remat: what the backward pass computes again, see `models.remat`.
-      mlp_blocks: see `DecoderConfig`.
 
     Returns:
       [B, L, D] after the final norm.
@@ -163,7 +162,6 @@ def hidden_states(config: DecoderConfig, parameters: Parameters, tokens: Array, 
         seen = mask if window is None or isinstance(mask, Blocks) else mask & _in_window(window, distance)
         return constrain(_merge(Block, config, block_parameters)(x, turn, seen), BATCH), None
 
-    config = dataclasses.replace(config, mlp_blocks=mlp_blocks)
     turn = rotation(config, positions)
     distance = positions[:, :, None] - positions[:, None, :]
     windows = jnp.asarray(config.windows, jnp.int32) if config.windows else None
@@ -228,7 +226,7 @@ def extend(config: DecoderConfig, parameters: Parameters, tokens: jax.Array, tur
       [B, L, D] after the final norm, and the updated caches.
     """
     first = config.for_cpu and tokens.size <= FEW
-    config = dataclasses.replace(config, features_first=first)
+    config = dataclasses.replace(config, features_first=first, mlp_blocks=1)
     x = constrain(_embed(config, parameters, tokens.reshape(-1)), BATCH)
     x, updated, windows = x.T if first else x, [], config.windows or (0,) * config.layers
     for number, (block_parameters, cache, window) in enumerate(zip(parameters["layers"], caches, windows, strict=True)):

@@ -1,5 +1,6 @@
 """The hidden states that predict answer tokens, looked up in packed rows: no state is made or scored for padding."""
 
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -75,8 +76,8 @@ def spots(batch: TrainBatch) -> Spots:
 def states(config: DecoderConfig, decoder: Parameters, batch: TrainBatch, wanted: Spots, memory: Memory) -> jax.Array:
     """[..., D]: the hidden states at some spots of one micro-batch."""
     mask = row_mask(config, batch.segments, batch.branches)
-    hidden = hidden_states(config, decoder, batch.tokens, batch.positions, mask, remat=memory.remat,
-                           mlp_blocks=memory.mlp_blocks)
+    config = dataclasses.replace(config, mlp_blocks=memory.mlp_blocks)
+    hidden = hidden_states(config, decoder, batch.tokens, batch.positions, mask, remat=memory.remat)
     if parts(BATCH) == 1:
         return hidden[wanted.rows, wanted.sources]
     # Each device has the rows of its own answers (`training.packing`), or parts of them, so it looks them up alone.

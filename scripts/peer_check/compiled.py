@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-import os
-import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from peer_check.environments import PeerUnavailable, python_of
+from peer_check.environments import python_of, run
 from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import RL, Mesh
 from rl_reasoning.models.architecture import DecoderConfig, Precision
@@ -33,7 +31,6 @@ class Wanted:
     topology: str
     rows: int = 16
     remat: str = "block"
-    attention: str = "xla"
     mlp_blocks: int = 1
     as_on_cpu: bool = False
     config: DecoderConfig = CONFIG
@@ -41,8 +38,7 @@ class Wanted:
 
 def ours(wanted: Wanted) -> dict[str, float]:
     """Temporaries on a chip in GiB, TFLOP, and GB read and written and sent; AdamW's step is in it."""
-    config = dataclasses.replace(wanted.config, attention=wanted.attention)
-    devices = slices.devices(wanted.topology)
+    config, devices = wanted.config, slices.devices(wanted.topology)
     rl = RL(prompts=wanted.rows, samples=1, minibatches=1, max_tokens=TOKENS, row_length=2 * TOKENS,
             remat=wanted.remat, mlp_blocks=wanted.mlp_blocks)
     layout = make_layout(Mesh(fsdp=len(devices)), config.sizes, devices, even_alone=True)
@@ -65,13 +61,9 @@ def tunix(wanted: Wanted, folder: Path) -> dict[str, float]:
         case = {"topology": wanted.topology, "rows": wanted.rows, "prompt": TOKENS, "answer": TOKENS,
                 "dtype": "bfloat16", "placed": not wanted.as_on_cpu, "text": str(text),
                 "config": dataclasses.asdict(wanted.config)}
-        variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-        ended = subprocess.run([str(python), str(Path(__file__).parent / "compile_tunix.py")], input=json.dumps(case),
-                               env=variables | {"TPU_LIBRARY_PATH": libtpu.get_library_path()}, text=True,
-                               capture_output=True, check=False)
-        if ended.returncode:
-            raise PeerUnavailable("tunix did not compile:\n" + "\n".join(ended.stderr.splitlines()[-12:]))
-        found = json.loads(ended.stdout.splitlines()[-1])
+        said = run("tunix", [str(python), str(Path(__file__).parent / "compile_tunix.py")], json.dumps(case),
+                   TPU_LIBRARY_PATH=libtpu.get_library_path())
+        found = json.loads(said.splitlines()[-1])
         return _figures(found["temporaries"], hlo.read(text.read_text()) if text.exists() else hlo.Work())
 
 

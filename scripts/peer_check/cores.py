@@ -22,6 +22,14 @@ def pin(count):
     os.sched_setaffinity(0, there[-count:])
 
 
+def keep_to(count, parser):
+    """`pin`, where a number that cannot be is an error of the command line."""
+    try:
+        pin(count)
+    except ValueError as error:
+        parser.error(str(error))
+
+
 def words(count):
     """How many a side uses, of how many, and what else is at work on them."""
     return f"{count} of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"

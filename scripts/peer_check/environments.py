@@ -35,22 +35,25 @@ def python_of(peer: str, folder: Path) -> Path:
     return python
 
 
-def run(peer: str, command: list[str]) -> None:
-    """Runs a command to its end, its output kept for the error.
+def run(peer: str, command: list[str], stdin: str = "", **variables: str) -> str:
+    """Runs a command to its end and returns what it printed.
+
+    Args: variables: of its environment, further ones.
 
     Raises:
       PeerUnavailable: it failed, or could not be started.
     """
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     environment |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1",
-                    "TRL_EXPERIMENTAL_SILENCE": "1", "PYTHONWARNINGS": "ignore"}
+                    "TRL_EXPERIMENTAL_SILENCE": "1", "PYTHONWARNINGS": "ignore", **variables}
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        ended = subprocess.run(command, input=stdin, capture_output=True, text=True, env=environment, check=False)
     except OSError as error:
         raise PeerUnavailable(f"{peer}: {command[0]} does not start: {error}") from error
     if ended.returncode:
         words = (ended.stderr or ended.stdout).strip().splitlines()[-15:]
         raise PeerUnavailable(f"{peer}: exit code {ended.returncode} of {' '.join(command)}\n" + "\n".join(words))
+    return ended.stdout
 
 
 def say(words: str) -> None:

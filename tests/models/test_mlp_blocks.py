@@ -38,9 +38,10 @@ def states_and_gradient(config, blocks, remat="none"):
     parameters, rows = parameters_of(config), jnp.broadcast_to(jnp.arange(12), (2, 12))
     tokens = jax.random.randint(jax.random.key(2), rows.shape, 0, config.vocabulary)
     mask = jnp.broadcast_to(jnp.tril(jnp.ones((12, 12), bool)), (2, 12, 12))
+    config = dataclasses.replace(config, mlp_blocks=blocks)
 
     def loss(parameters):
-        found = hidden_states(config, parameters, tokens, rows, mask, remat=remat, mlp_blocks=blocks)
+        found = hidden_states(config, parameters, tokens, rows, mask, remat=remat)
         return (found ** 3).sum(), found
 
     gradient, found = jax.jit(jax.grad(loss, has_aux=True, allow_int=True))(parameters)
@@ -60,12 +61,13 @@ def test_they_do_not_whatever_else_is_computed_again():
 
 def temporaries(blocks):
     """Bytes of a gradient with few heads and a wide MLP."""
-    config = DecoderConfig(vocabulary=32, layers=2, width=64, heads=2, kv_heads=1, head_dim=8, mlp=4_096)
+    config = DecoderConfig(vocabulary=32, layers=2, width=64, heads=2, kv_heads=1, head_dim=8, mlp=4_096,
+                           mlp_blocks=blocks)
     parameters = jax.eval_shape(lambda: initialize(config, jax.random.key(0)))
     rows, mask = jax.ShapeDtypeStruct((4, 256), jnp.int32), jax.ShapeDtypeStruct((4, 256, 256), bool)
 
     def loss(parameters, tokens, positions, mask):
-        return hidden_states(config, parameters, tokens, positions, mask, remat="block", mlp_blocks=blocks).sum()
+        return hidden_states(config, parameters, tokens, positions, mask, remat="block").sum()
 
     return jax.jit(jax.grad(loss)).lower(parameters, rows, rows, mask).compile().memory_analysis().temp_size_in_bytes
 

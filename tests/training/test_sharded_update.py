@@ -11,7 +11,7 @@ import pytest
 
 from rl_reasoning import losses, optim
 from rl_reasoning.algorithms import ALGORITHMS
-from rl_reasoning.config import Mesh, Optimizer
+from rl_reasoning.config import RL, Mesh, Optimizer
 from rl_reasoning.losses.objective import Objective
 from rl_reasoning.losses.parts import Critic
 from rl_reasoning.models.decoder import DecoderConfig, initialize
@@ -20,7 +20,7 @@ from rl_reasoning.training.batch import Answers, unpacked
 from rl_reasoning.training.minibatches import minibatches
 from rl_reasoning.training.packing import pack
 from rl_reasoning.training.state import start
-from rl_reasoning.training.states import Memory
+from rl_reasoning.training.states import Memory, memory_of
 from rl_reasoning.training.update import make_score, make_update
 
 CONFIG = DecoderConfig(vocabulary=16, layers=2, width=16, heads=4, kv_heads=4, head_dim=4, mlp=24)
@@ -117,6 +117,13 @@ def test_t21_states_in_a_list_and_logits_in_blocks_give_the_same_gradient():
     Mesh(data=8), Mesh(fsdp=4, context=2)))], ids=str)
 def test_t21_mlps_by_blocks_give_the_same_gradient_on_a_mesh(mesh):
     assert_same(alone(), step(CLIPPED, mesh, memory=Memory("block", mlp_blocks=3)))
+
+
+def test_the_number_of_blocks_goes_from_the_settings_to_the_mlp():
+    """Equal gradients would not show it, a number that does not divide 24 does."""
+    assert memory_of(RL(remat="block", mlp_blocks=5)) == Memory("block", mlp_blocks=5)
+    with pytest.raises(ValueError, match=r"rl.mlp_blocks=5 does not divide the 24 of an MLP's hidden width"):
+        step(CLIPPED, memory=Memory("block", mlp_blocks=5))
 
 
 def test_t21_micro_batches_of_long_and_of_short_answers_give_the_same_gradient_on_a_mesh():
