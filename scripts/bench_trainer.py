@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
-    parser.add_argument("--remat", choices=("none", "dots", "block", "full"), default="",
+    parser.add_argument("--remat", choices=("none", "dots", "block", "full", "offload"), default="",
                         help="what is computed again (default none; with --topology block)")
     parser.add_argument("--topology", default="", help="a TPU slice to compile for, as in v5e:4x4 or v5p:2x2x4")
     parser.add_argument("--rows", type=int, default=16, help="with --topology: rows of 1,024 tokens (default 16)")

@@ -26,7 +26,8 @@ class Compiled:
 
     Attributes:
       memory: bytes by kind; "total" is what has to fit. "beside it" are the first policy and, while decoding, the
-        training state, or in an update the sampler's weights. fits: it does. compile_seconds: here, on this machine.
+        training state, or in an update the sampler's weights; "in its host's memory" is no part of the total, and the
+        time to send it there and back is in no estimate. fits: it does. compile_seconds: here, on this machine.
       flops, bytes, collectives: see `hlo.Work`; 0 where there is no program, since it does not fit, or none that can
         be read.
       seconds: estimated, the slowest of flops, bytes and links at the chip's peak, all overlapped; bytes are an upper
@@ -114,6 +115,8 @@ def compile_program(program: Program, chip: Chip, layout: Layout, beside: float 
              + found.temp_size_in_bytes + beside)
     memory = {**program.arguments, "outputs, not in place": found.output_size_in_bytes - found.alias_size_in_bytes,
               "temporaries": found.temp_size_in_bytes, "beside it": beside, "total": total}
+    if found.host_temp_size_in_bytes:
+        memory["in its host's memory"] = found.host_temp_size_in_bytes
     try:
         text = compiled.as_text()
     except jax.errors.JaxRuntimeError:  # jaxlib cannot read back some of what libtpu compiles for v5p
@@ -178,7 +181,7 @@ def _changes(sizes: Sizes, mesh: Mesh, devices: int, slots: int) -> Iterator[tup
         return dataclasses.replace(sizes, rl=rl), mesh, slots, ", ".join(words)
 
     held = slots or sizes.answers
-    if rl.remat not in ("block", "full"):
+    if rl.remat in ("none", "dots"):
         rl = dataclasses.replace(rl, remat="block")
         yield now("rl.remat=block")
     if rl.mlp_blocks == 1 and sizes.config.mlp % 32 == 0:  # 4 blocks on each of 8 slices, which may come to it
@@ -188,14 +191,13 @@ def _changes(sizes: Sizes, mesh: Mesh, devices: int, slots: int) -> Iterator[tup
         rl = dataclasses.replace(rl, row_length=shortest)
         yield now(f"rl.row_length={shortest}")
     for factor in (4, 16, 64):
-        parts = rl.microbatches * factor
-        if groups % parts == 0 or groups // parts < 1:
-            rl = dataclasses.replace(rl, microbatches=min(parts, groups))
-            slots = max(1, held // factor)
-            yield now(f"rl.microbatches={rl.microbatches} and {slots} slots")
-    if rl.remat != "full":
-        rl = dataclasses.replace(rl, remat="full")
-        yield now("rl.remat=full")
+        parts, fewer = min(sizes.rl.microbatches * factor, groups), max(1, held // factor)
+        if groups % parts == 0 and (parts, fewer) != (rl.microbatches, slots):
+            rl, slots = dataclasses.replace(rl, microbatches=parts), fewer
+            yield now(f"rl.microbatches={parts} and {slots} slots")
+    if rl.remat != "offload":  # less than "full" keeps, and without making layers a third time
+        rl = dataclasses.replace(rl, remat="offload")
+        yield now("rl.remat=offload")
     for tensor in (2, 4, 8):
         if tensor > mesh.tensor and devices % tensor == 0 and sizes.config.kv_heads % tensor == 0:
             mesh = dataclasses.replace(mesh, data=1, fsdp=0, tensor=tensor)

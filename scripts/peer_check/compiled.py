@@ -47,7 +47,7 @@ def ours(wanted: Wanted) -> dict[str, float]:
                             chip_of(wanted.topology), layout)
     if "temporaries" not in found.memory:
         raise ValueError(f"our update needs {found.memory['total'] / 2**30:.2f} GiB a chip of {wanted.topology}, which "
-                         "has less; give fewer --rows, a larger slice, --remat=full or more --mlp-blocks")
+                         "has less; give fewer --rows, a larger slice, --remat=offload or more --mlp-blocks")
     return _figures(found.memory["temporaries"], hlo.Work(found.flops, found.bytes, found.collectives))
 
 

@@ -2,13 +2,21 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
-from rl_reasoning.plan import slices
+from rl_reasoning.algorithms import ALGORITHMS
+from rl_reasoning.config import RL, Mesh
+from rl_reasoning.models.architecture import DecoderConfig
+from rl_reasoning.plan import planner, slices
+from rl_reasoning.plan.chips import chip_of
+from rl_reasoning.plan.planner import Compiled, Plan
+from rl_reasoning.plan.programs import Sizes
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,6 +61,44 @@ def test_t55_what_does_not_fit_is_named_with_three_changes_that_were_tried():
     assert len(tried) == 3
     assert any(one["update"]["fits"] for one in tried)
     assert all(one["change"] in ended.stdout for one in tried)
+
+
+@pytest.mark.slow
+def test_what_lies_in_the_hosts_memory_is_named_and_is_no_part_of_a_chips():
+    """Each layer's input, of all rows of a chip, which are at least its prompts."""
+    ended = run("--topology=v5e:2x2", "--json", "--config.rl.remat=offload", "--config.rl.prompts=512",
+                "--config.rl.minibatches=1", "--config.model.width=512", "--config.model.heads=8")
+    assert ended.returncode == 0, ended.stderr
+    [plan] = json.loads(ended.stdout.splitlines()[-1])["plans"]
+    assert "in its host's memory" not in plan["decode"]["memory"]
+    memory = plan["update"]["memory"]
+    outside, total = memory.pop("in its host's memory"), memory.pop("total")
+    layers, rows, places = (int(n) for n in re.search(
+        r"(\d+) layers of width 512.*?, (\d+) prompts .* rows of (\d+);", ended.stdout).groups())
+    assert outside % (layers * places * 512 * 4) == 0
+    assert rows / 4 <= outside // (layers * places * 512 * 4) < rows
+    assert total < sum(memory.values()) + 1
+    assert f"in its host's memory {outside / 2**30:.2f}" in ended.stdout
+
+
+@pytest.mark.parametrize(("asked", "tried"), [
+    ({}, ["rl.remat=block", "rl.mlp_blocks=4", "rl.microbatches=4 and 8 slots", "rl.microbatches=16 and 2 slots",
+          "rl.microbatches=16 and 1 slots", "rl.remat=offload"]),
+    ({"remat": "full", "microbatches": 4}, ["rl.mlp_blocks=4", "rl.microbatches=16 and 8 slots",
+                                            "rl.microbatches=16 and 2 slots", "rl.microbatches=16 and 1 slots",
+                                            "rl.remat=offload"]),
+    ({"remat": "offload", "mlp_blocks": 2, "samples": 1}, ["rl.microbatches=4 and 4 slots",
+                                                           "rl.microbatches=16 and 1 slots"])])
+def test_what_does_not_fit_is_tried_with_one_change_more_each_time(monkeypatch, asked, tried):
+    """And never with a setting that needs more than the one asked for."""
+    short = Compiled({"total": 1.0}, False, 0.0)
+    seen = []
+    monkeypatch.setattr(planner, "plan", lambda *arguments: seen.append(arguments[-1]) or Plan(
+        {}, short, short, 1, 1, arguments[-1]))
+    rl = RL(**{"prompts": 16, "samples": 2, "minibatches": 1} | asked, row_length=8 + RL().max_tokens)
+    sizes = Sizes(DecoderConfig(64, 1, 32, 1, 1, 32, 64), rl, ALGORITHMS["grpo"], 8)
+    planner.remedies(sizes, Mesh(), chip_of("v5e:1x1"), jax.devices()[:1])
+    assert seen == [", ".join(tried[:n + 1]) for n in range(len(tried))]
 
 
 @pytest.mark.parametrize(("argument", "message"), [
