@@ -78,7 +78,7 @@ class Hosts:
         self.count = jax.process_count() if count is None else count
         self.step = 0
         self._seconds, self._longest, self._leave, self._met = seconds, longest, leave, 0
-        self._watch: threading.Timer | None = None
+        self._timers: list[threading.Timer] = []
         self._asked: Callable[[], int | None] = lambda: None
         self._agreed: Callable[[int], None] = lambda _: None
 
@@ -91,9 +91,7 @@ class Hosts:
         """Says where this process is. It writes its own stack to standard error when it stays there too long."""
         self.step = step
         self._store.key_value_set(f"hosts/at/{self.index}", f"{phase} of step {step}", allow_overwrite=True)
-        with contextlib.suppress(OSError, AttributeError):  # standard error may be no file, as under pytest
-            faulthandler.dump_traceback_later(self._seconds, file=sys.__stderr__ or sys.stderr)
-        self._watched(phase, step)
+        self._watch(phase, step)
 
     def enter(self, phase: str, step: int) -> None:
         """Begins a phase, once all are there. Raises: see `meet`."""
@@ -203,17 +201,11 @@ class Hosts:
 
     def rest(self) -> None:
         """No phase is under way any more."""
-        faulthandler.cancel_dump_traceback_later()
-        if self._watch:
-            self._watch.cancel()
+        for timer in self._timers:
+            timer.cancel()
 
-    def _watched(self, phase: str, step: int) -> None:
-        """Ends the process when the phase takes longer than any may."""
-        if self._watch:
-            self._watch.cancel()
-        if not self._longest:
-            return
-
+    def _watch(self, phase: str, step: int) -> None:
+        """Dumps the stacks when the phase takes too long, and ends the process when it takes longer than any may."""
         def too_long() -> None:
             others = ", ".join(f"process {process} in {text}" for process, text in sorted(self._places().items())
                                if process != self.index)
@@ -221,15 +213,19 @@ class Hosts:
                     "leaving")
             with contextlib.suppress(RuntimeError):
                 self._store.key_value_set(f"hosts/failed/{self.index}", text, allow_overwrite=True)
-            faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
+            _dump_stacks()
             errors = sys.__stderr__ or sys.stderr
             errors.write(text + "\n")
             errors.flush()
             self._leave(1)
 
-        self._watch = threading.Timer(self._longest, too_long)
-        self._watch.daemon = True
-        self._watch.start()
+        self.rest()
+        self._timers = [threading.Timer(self._seconds, _dump_stacks)]
+        if self._longest:
+            self._timers.append(threading.Timer(self._longest, too_long))
+        for timer in self._timers:
+            timer.daemon = True
+            timer.start()
 
     def _places(self) -> dict[int, str]:
         """Where each process was last."""
@@ -258,8 +254,18 @@ class Hosts:
         places = self._places()
         missing = [f"process {process} (last in {places.get(process, 'nothing that it told')})"
                    for process in range(self.count) if process not in here]
-        faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
+        _dump_stacks()
         return f"{where}: after {self._seconds:g} s these are missing: {', '.join(missing)}"
+
+
+def _dump_stacks() -> None:
+    """The stacks of all threads, to standard error.
+
+    By a thread that holds the interpreter's lock: faulthandler's own timer does not, and what it reads of a thread that
+    runs meanwhile may be gone, which ends the process.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # standard error may be no file, as under pytest
+        faulthandler.dump_traceback(file=sys.__stderr__ or sys.stderr)
 
 
 class Alone:

@@ -157,6 +157,22 @@ def test_t2_a_wish_to_stop_reaches_all_at_the_same_meeting():
     assert heard == [15]
 
 
+def test_t49_a_phase_that_is_late_has_its_stack_written_by_a_thread_that_holds_the_interpreters_lock(capfd):
+    """One that does not, as of faulthandler.dump_traceback_later, ends the process now and then."""
+    hosts = Hosts(Shelf(), index=0, count=2, seconds=0.05)
+    hosts.at("update", 7)
+    deadline, said = time.monotonic() + 5, ""
+    while "in test_t49_a_phase_that_is_late" not in said and time.monotonic() < deadline:
+        time.sleep(0.01)
+        said += capfd.readouterr().err
+    assert "in test_t49_a_phase_that_is_late" in said
+    assert "Current thread" in said  # the one that writes
+    hosts.at("update", 8)
+    hosts.rest()  # in time
+    time.sleep(0.1)
+    assert capfd.readouterr().err == ""
+
+
 def test_t49_a_phase_that_takes_too_long_ends_the_process_and_names_all(capfd):
     left, shelf = [], Shelf()
     hosts = Hosts(shelf, index=0, count=2, seconds=60, longest=0.05, leave=left.append)
