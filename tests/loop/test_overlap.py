@@ -95,6 +95,7 @@ def same(one, other):
     return all((a == b).all() for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.slow
 def test_in_turn_a_sampler_with_a_device_of_its_own_gives_the_same_bits(tmp_path):
     shared, apart = run(tmp_path / "shared", trainer()), run(tmp_path / "apart", trainer(sampler=1))
     assert apart == shared

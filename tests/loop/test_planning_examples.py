@@ -35,6 +35,7 @@ def without_rl(experiment):
     return dataclasses.replace(experiment, rl=dataclasses.replace(experiment.rl, steps=0))
 
 
+@pytest.mark.slow
 def test_path_finding_runs_and_says_how_accuracy_depends_on_the_degree(tmp_path, capsys, readings):
     experiment = without_rl(example(path, "smoke", tmp_path))
     assert run_experiment(experiment) == 0
@@ -78,6 +79,7 @@ def tiny_model(tmp_path_factory):
     return str(gguf_fixture.write(tmp_path_factory.mktemp("gym") / "tiny.gguf", entries))
 
 
+@pytest.mark.slow
 def test_the_gym_example_runs_with_its_scorer_in_processes(tmp_path, tiny):
     experiment = example(gym, "smoke", tmp_path)
     model = dataclasses.replace(experiment.model, source=tiny)

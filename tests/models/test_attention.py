@@ -19,10 +19,10 @@ def plain(queries, keys, values, mask):
 
 
 def inputs():
-    keys = jax.random.split(jax.random.key(0), 4)
+    rng = np.random.default_rng(0)
     shapes = (ROWS, LENGTH, KEYS, GROUP, WIDTH), (ROWS, KEYS, WIDTH, LENGTH), (ROWS, KEYS, LENGTH, WIDTH)
-    drawn = [2 * jax.random.normal(key, shape) for key, shape in zip(keys[:3], shapes, strict=True)]
-    return drawn, jax.random.normal(keys[3], shapes[0])
+    drawn = [jnp.asarray(2 * rng.normal(size=shape), jnp.float32) for shape in shapes]
+    return drawn, jnp.asarray(rng.normal(size=shapes[0]), jnp.float32)
 
 
 def packed_mask():

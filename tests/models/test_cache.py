@@ -22,7 +22,7 @@ def config(request, monkeypatch):
 
 
 def normal(number, *shape):
-    return 2 * jax.random.normal(jax.random.key(number), shape)
+    return jnp.asarray(2 * np.random.default_rng(number).normal(size=shape), jnp.float32)
 
 
 def cache_of(number, rows, places):
