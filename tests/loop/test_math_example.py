@@ -57,6 +57,7 @@ def smoke(files, **changes):
     return read_experiment(config)
 
 
+@pytest.mark.slow
 def test_the_example_runs_and_says_what_it_found_in_the_data(files, capsys):
     assert run_experiment(smoke(files)) == 0
     told = capsys.readouterr().err

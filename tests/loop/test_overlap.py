@@ -103,6 +103,7 @@ def test_in_turn_a_sampler_with_a_device_of_its_own_gives_the_same_bits(tmp_path
     assert "waiting" not in RunFolder(tmp_path / "shared").timings()[0]
 
 
+@pytest.mark.slow
 def test_in_turn_a_sampler_with_two_devices_gives_the_same_run_but_for_rounding(tmp_path):
     """Each has half of the rows, whose products some CPUs round differently."""
     shared, apart = ([json.loads(line) for line in run(tmp_path / name, used)["metrics"].splitlines()]

@@ -144,6 +144,7 @@ def noise_of(denominator):
         return sign_noise.measure_noise(lab.experiment, 48)
 
 
+@pytest.mark.slow
 def test_on_the_real_policy_both_signs_have_one_expected_gradient():
     found = noise_of("kept")
     assert found.cosine == pytest.approx(1.0, abs=0.15)

@@ -45,6 +45,7 @@ def test_a_policy_learns_a_text_and_the_base_is_kept_under_its_digest(tmp_path, 
     assert warm_start.base_key(settings) != kept
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_the_base_where_they_are_asked_for(tmp_path, text):
     short = ["--config.warm_start.steps=8", "--config.warm_start.refine_steps=0"]
     bases = [warm_start.base(build(experiment(tmp_path, *short, f"--config.warm_start.optimizer.average={rate}")))
