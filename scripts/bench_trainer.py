@@ -40,6 +40,7 @@ from peer_check.timed_peer import TimedPeer
 from rl_reasoning import optim
 from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import Optimizer
+from rl_reasoning.config.training import REMATS
 from rl_reasoning.models.architecture import ATTENTIONS, DecoderConfig, Precision
 from rl_reasoning.models.decoder import branch_mask, initialize
 from rl_reasoning.models.product import over_rows
@@ -78,7 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"])
-    parser.add_argument("--remat", choices=("none", "dots", "block", "full", "offload"), default="",
+    parser.add_argument("--remat", choices=REMATS, default="",
                         help="what is computed again (default none; with --topology block)")
     parser.add_argument("--topology", default="", help="a TPU slice to compile for, as in v5e:4x4 or v5p:2x2x4")
     parser.add_argument("--rows", type=int, default=16, help="with --topology: rows of 1,024 tokens (default 16)")

@@ -19,6 +19,7 @@ import numpy as np
 
 from rl_reasoning import losses, optim
 from rl_reasoning.config import Optimizer, Sampling
+from rl_reasoning.config.training import REMATS
 from rl_reasoning.losses.objective import Objective
 from rl_reasoning.models.architecture import DecoderConfig
 from rl_reasoning.models.decoder import branch_mask, hidden_states, initialize, logits, unstack_layers
@@ -36,7 +37,7 @@ ROWS, LENGTH = 8, 128
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, nargs="+", default=[4, 16, 64], help="depths (default 4 16 64)")
-    parser.add_argument("--remat", default="none", help="see rl_reasoning.models.remat (default none)")
+    parser.add_argument("--remat", choices=REMATS, default="none", help="see rl_reasoning.models.remat (default none)")
     parser.add_argument("--decode", action="store_true", help="compile sampling too")
     options = parser.parse_args(arguments)
     jax.config.update("jax_enable_compilation_cache", False)

@@ -4,6 +4,8 @@ import dataclasses
 
 from rl_reasoning.config.setting import setting
 
+REMATS = ("none", "dots", "block", "full", "offload")  # see `models.remat`
+
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
@@ -63,7 +65,7 @@ class RL:
     slots: int = setting(0, low=0, doc="most answers in work at once, when one ends the next begins; 0 is all")
     reference: bool = setting(True, doc="score rollouts under the first policy too, to log how far training has moved")
     analysis_every: int = setting(0, low=0, doc="steps between looks at where the gradient moves probability; 0: none")
-    remat: str = setting("none", choices=("none", "dots", "block", "full", "offload"), doc="what the backward pass "
+    remat: str = setting("none", choices=REMATS, doc="what the backward pass "
                          "computes again to save memory: nothing, all but matrix products, each layer, each layer "
                          "twice, or each layer from inputs kept in the host's memory")
     logits: int = setting(2**24, low=1, doc="logits that are made at once on a device, whatever the batch; 2**24 are "
