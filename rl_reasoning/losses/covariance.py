@@ -61,7 +61,7 @@ def clip_cov(inputs: SurrogateInputs, *, clip_low: float = 0.2, clip_high: float
              covariance_low: float = 1.0, covariance_high: float = 5.0) -> Terms:
     """`clipped`, with the selected tokens removed from the numerator.
 
-    `sums` adds `selected`. Raises: see `clip_cov_selection`; the key is not needed with `inputs.selected`.
+    `measures` adds `selected`. Raises: see `clip_cov_selection`; the key is not needed with `inputs.selected`.
     """
     selected = inputs.selected
     if selected is None:
@@ -69,7 +69,7 @@ def clip_cov(inputs: SurrogateInputs, *, clip_low: float = 0.2, clip_high: float
                                       covariance_low=covariance_low, covariance_high=covariance_high)
     result = clipped(inputs, clip_low=clip_low, clip_high=clip_high)
     return result._replace(values=jnp.where(selected, 0, result.values),
-                           sums=result.sums | {"selected": (selected * result.weights).sum()})
+                           measures={**result.measures, "selected": selected * result.weights})
 
 
 def kl_cov_selection(inputs: SurrogateInputs, *, fraction: float = 2e-4) -> jax.Array:
@@ -86,7 +86,7 @@ def kl_cov(inputs: SurrogateInputs, *, fraction: float = 2e-4, penalty: float = 
     """The ratio's surrogate without a clip, plus penalty * |logp - old_logp| on the selected tokens.
 
     c = -r A + penalty * sign(logp - old_logp) where selected. At the old policy
-    the penalty has no gradient. `sums` adds `selected`.
+    the penalty has no gradient. `measures` adds `selected`.
 
     Raises:
       ValueError: penalty < 0, or fraction outside [0, 1].
@@ -99,7 +99,7 @@ def kl_cov(inputs: SurrogateInputs, *, fraction: float = 2e-4, penalty: float = 
     distance = p.log_ratio * jnp.sign(jax.lax.stop_gradient(p.log_ratio))
     loss = -ratio * p.advantages + jnp.where(selected, penalty * distance, 0)
     result = terms(loss, p, ratio, jnp.zeros_like(p.mask))
-    return result._replace(sums=result.sums | {"selected": (selected * p.weights).sum()})
+    return result._replace(measures={**result.measures, "selected": selected * p.weights})
 
 
 _SELECTIONS = {clip_cov: clip_cov_selection, kl_cov: kl_cov_selection}

@@ -25,7 +25,7 @@ def entropy_bonus(entropy: jax.Array, mask: Array) -> Terms:
     mask = jnp.asarray(mask, bool)
     entropy = zero_where_masked(entropy, mask)
     weights = mask.astype(entropy.dtype)
-    return Terms(-entropy, weights, {"tokens": weights.sum(), "entropy_sum": jax.lax.stop_gradient(entropy.sum())})
+    return Terms(-entropy, weights, {"tokens": weights, "entropy_sum": entropy})
 
 
 def adaptive_entropy_coefficient(coefficient: float, entropy: float, *, target: float = 0.2, step: float = 0.005,

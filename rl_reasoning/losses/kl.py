@@ -54,7 +54,7 @@ def kl_penalty(inputs: SurrogateInputs, *, estimator: str = "k3", corrected: boo
     With `corrected`, each estimate is multiplied by the differentiable ratio to the old policy, clamped like every
     ratio: for k3 then c = r u, the unbiased gradient off-policy (arXiv 2512.02556).
 
-    `sums` adds `kl_reference_sum`, the sum of the values, to what every surrogate gives.
+    `measures` adds `kl_reference_sum`, the values, to what every surrogate gives.
 
     Raises:
       ValueError: unknown estimator, no `ref_logp`, or an array that is not [N, T] like the mask.
@@ -68,7 +68,7 @@ def kl_penalty(inputs: SurrogateInputs, *, estimator: str = "k3", corrected: boo
     ratio = jnp.exp(p.log_ratio)
     values = ESTIMATORS[estimator](clamp_log_ratio(p.logp - reference)) * (ratio if corrected else 1.0)
     result = terms(values, p, ratio, jnp.zeros_like(p.mask))
-    return result._replace(sums=result.sums | {"kl_reference_sum": jax.lax.stop_gradient(result.values.sum())})
+    return result._replace(measures={**result.measures, "kl_reference_sum": result.values})
 
 
 def adaptive_kl_coefficient(coefficient: float, kl: float, *, target: float, steps: int, horizon: int) -> float:

@@ -20,7 +20,7 @@ from rl_reasoning.losses.mismatch import scale_terms
 from rl_reasoning.losses.parts import Critic, Kl, TokenFilter
 from rl_reasoning.losses.reduction import aggregate
 from rl_reasoning.losses.supervised import supervised_on_right
-from rl_reasoning.losses.surrogate import SurrogateInputs, Terms, clamp_logp
+from rl_reasoning.losses.surrogate import SurrogateInputs, Terms, added, clamp_logp
 from rl_reasoning.losses.value import clipped_value
 
 RIGHT_ABOVE = 0.5
@@ -100,8 +100,7 @@ def totals(objective: Objective, weights: jax.Array, answers: jax.Array, rewards
     Args: weights: [N, T] float, answers: [N, T] bool, rewards: [N] float; see `LossInputs`.
     """
     right = (weights > 0) & (rewards == 1)[:, None]
-    return Totals(_aggregate(objective, weights)[1], weights.sum(), right.sum().astype(weights.dtype),
-                  answers.sum().astype(weights.dtype))
+    return Totals(_aggregate(objective, weights)[1], **added({"tokens": weights, "right": right, "answers": answers}))
 
 
 def look_ahead(objective: Objective, inputs: SurrogateInputs) -> tuple[jax.Array | None, jax.Array | None]:
@@ -129,32 +128,51 @@ def objective_loss(objective: Objective, inputs: LossInputs, total: Totals) -> t
       `kl_reference_sum` with a reference, and `gradient_right`, `gradient_all`: the norms of the policy loss's
       gradient with respect to each token's logits, summed over right answers and over all.
     """
+    terms = _policy_terms(objective, inputs)
+    parts = _parts(objective, inputs, total, terms)
+    loss = sum((part.coefficient * (part.values.sum() / part.total) for part in parts.values()), jnp.zeros(()))
+    sums = added({**terms.measures, **_measures(objective, inputs, total),
+                  **{name: part.values for name, part in parts.items()}})
+    return loss, sums | {name: sums[name] / part.total for name, part in parts.items()}
+
+
+class _Part(NamedTuple):
+    """A part of the loss: coefficient * sum of values [N, T] / total."""
+
+    values: jax.Array
+    total: jax.Array
+    coefficient: float = 1.0
+
+
+def _parts(objective: Objective, inputs: LossInputs, total: Totals, terms: Terms) -> dict[str, _Part]:
+    """What the loss consists of, by the name that it is reported under."""
     fixed = inputs.surrogate
     assert fixed.entropy is not None  # of every update
-    terms = _policy_terms(objective, inputs)
-    losses = {"policy": _share(objective, terms, inputs) / total.policy}
-    loss, sums = losses["policy"], terms.sums
-    if objective.reference:
-        sums = sums | {"kl_reference_sum": kl_penalty(fixed, estimator="k3").values.sum()}
+    parts = {"loss/policy": _Part(_shares(objective, terms, inputs), total.policy)}
     if objective.kl.in_loss:
         penalty = kl_penalty(fixed, estimator=objective.kl.estimator, corrected=objective.kl.corrected)
-        losses["kl"] = _share(objective, penalty, inputs) / total.policy
-        loss = loss + objective.kl.coefficient * losses["kl"]
+        parts["loss/kl"] = _Part(_shares(objective, penalty, inputs), total.policy, objective.kl.coefficient)
     if objective.entropy:
         kept = fixed.mask if inputs.teaches is None else fixed.mask & inputs.teaches
         bonus = entropy_bonus(fixed.entropy, kept)
-        loss = loss + objective.entropy * (bonus.values * inputs.weights).sum() / total.tokens
+        parts["loss/entropy"] = _Part(bonus.values * inputs.weights, total.tokens, objective.entropy)
     if objective.supervised:
         joint = supervised_on_right(fixed)
-        losses["supervised"] = (joint.values * joint.weights).sum() / total.right
-        loss = loss + objective.supervised * losses["supervised"]
+        parts["loss/supervised"] = _Part(joint.values * joint.weights, total.right, objective.supervised)
     if objective.critic:
         error = clipped_value(inputs.values, inputs.old_values, inputs.returns, fixed.mask, clip=objective.critic.clip)
-        losses["value"] = (error.values * inputs.weights).sum() / total.tokens
-        loss = loss + objective.critic.coefficient * losses["value"]
-    sums = sums | {f"loss/{name}": value for name, value in losses.items()}
-    sums["entropy_sum"] = jnp.where(inputs.answers, fixed.entropy, 0).sum()
-    return loss, jax.lax.stop_gradient(sums | _gradient_norms(objective, inputs, total))
+        parts["loss/value"] = _Part(error.values * inputs.weights, total.tokens, objective.critic.coefficient)
+    return parts
+
+
+def _measures(objective: Objective, inputs: LossInputs, total: Totals) -> dict[str, jax.Array]:
+    """[N, T] each: what is told of every update beside its loss and the surrogate's own."""
+    fixed = inputs.surrogate
+    assert fixed.entropy is not None  # of every update
+    found = {"entropy_sum": jnp.where(inputs.answers, fixed.entropy, 0)} | _gradient_norms(objective, inputs, total)
+    if objective.reference:
+        found["kl_reference_sum"] = kl_penalty(fixed, estimator="k3").values
+    return found
 
 
 def _policy_terms(objective: Objective, inputs: LossInputs) -> Terms:
@@ -173,23 +191,23 @@ def _aggregate(objective: Objective, weights: jax.Array) -> tuple[jax.Array, jax
     return aggregate(weights, objective.aggregation, max_length=objective.max_length)
 
 
-def _share(objective: Objective, terms: Terms, inputs: LossInputs) -> jax.Array:
-    """Sum of the terms under the objective's aggregation, not yet divided."""
+def _shares(objective: Objective, terms: Terms, inputs: LossInputs) -> jax.Array:
+    """[N, T]: the terms under the objective's aggregation, not yet added up and divided."""
     token_weights, _ = _aggregate(objective, terms.weights * inputs.weights)
-    return (terms.values * token_weights).sum()
+    return terms.values * token_weights
 
 
 def _gradient_norms(objective: Objective, inputs: LossInputs, total: Totals) -> dict[str, jax.Array]:
-    """Sums of |dL/dlogp| * ||onehot - p||: how hard the policy loss pulls at the logits, without a backward pass."""
+    """|dL/dlogp| * ||onehot - p||: how hard the policy loss pulls at the logits, without a backward pass."""
     inputs = jax.lax.stop_gradient(inputs)
 
     def loss(logp: jax.Array) -> jax.Array:
         moved = inputs._replace(surrogate=inputs.surrogate._replace(logp=logp))
-        return _share(objective, _policy_terms(objective, moved), moved) / total.policy
+        return _shares(objective, _policy_terms(objective, moved), moved).sum() / total.policy
 
     logp = inputs.surrogate.logp
     probability = jnp.exp(clamp_logp(logp, inputs.answers))
     length = jnp.sqrt(jnp.maximum(1 - 2 * probability + inputs.collision, 0))
     norms = jnp.where(inputs.surrogate.mask, jnp.abs(jax.grad(loss)(logp)) * length, 0)
     right = (inputs.surrogate.rewards > RIGHT_ABOVE)[:, None]
-    return {"gradient_right": jnp.where(right, norms, 0).sum(), "gradient_all": norms.sum()}
+    return {"gradient_right": jnp.where(right, norms, 0), "gradient_all": norms}

@@ -23,7 +23,7 @@ def supervised(logp: jax.Array, mask: jax.Array) -> Terms:
     mask = jnp.asarray(mask, bool)
     logp = clamp_logp(logp, mask)
     weights = mask.astype(logp.dtype)
-    return Terms(-logp, weights, {"tokens": weights.sum(), "logp_sum": jax.lax.stop_gradient(logp.sum())})
+    return Terms(-logp, weights, {"tokens": weights, "logp_sum": logp})
 
 
 def supervised_on_right(inputs: SurrogateInputs, *, right: float = 1.0) -> Terms:

@@ -5,6 +5,7 @@ Python values, checked when the function is called or traced.
 """
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -55,15 +56,40 @@ class Terms(NamedTuple):
       values: [N, T] float, to be minimised; 0 where masked.
       weights: [N, T] float >= 0, how much a token counts in numerator and denominator: the mask unless a
         function says otherwise. Never differentiated.
-      sums: scalars that add up over micro-batches. Every surrogate gives, in tokens unless said otherwise:
-        `tokens`: how many count; `ratio_sum` and `ratio_square_sum`: of the importance ratio that the surrogate
-        uses; `kl_behaviour_sum`: of the k3 estimate of KL(old || trained); `clipped_positive` and
-        `clipped_negative`: tokens whose own gradient the surrogate cut or capped, by the sign of the advantage.
+      measures: [N, T] each, 0 where masked and never differentiated, by the name of what they add up to (`sums`).
+        Every surrogate gives, in tokens unless said otherwise: `tokens`: how many count; `ratio_sum` and
+        `ratio_square_sum`: of the importance ratio that the surrogate uses; `kl_behaviour_sum`: of the k3 estimate of
+        KL(old || trained); `clipped_positive` and `clipped_negative`: tokens whose own gradient the surrogate cut or
+        capped, by the sign of the advantage.
     """
 
     values: jax.Array
     weights: jax.Array
-    sums: dict[str, jax.Array]
+    measures: Mapping[str, Array]
+
+    @property
+    def sums(self) -> dict[str, jax.Array]:
+        """Scalars that add up over micro-batches: the measures' sums."""
+        return added(self.measures)
+
+
+def added(measures: Mapping[str, Array]) -> dict[str, jax.Array]:
+    """The sum of each [N, T] array, a scalar without a gradient: of each row's sum, so that float32 counts every token.
+
+    One reduction makes all, which a CPU's compiler makes one kernel of with most of what is before it; a sum of its own
+    for each would be two or three for each.
+    """
+    if not measures:
+        return {}
+    kind = jnp.result_type(jnp.float32, *measures.values())  # one reduction is of one type
+    values = [jax.lax.stop_gradient(jnp.asarray(value).astype(kind)) for value in measures.values()]
+    for axis in (1, 0):
+        values = jax.lax.reduce(values, [jnp.zeros((), kind)] * len(values), _add_each, (axis,))
+    return dict(zip(measures, values, strict=True))
+
+
+def _add_each(one: list[jax.Array], two: list[jax.Array]) -> list[jax.Array]:
+    return [a + b for a, b in zip(one, two, strict=True)]
 
 
 class Prepared(NamedTuple):
@@ -142,12 +168,11 @@ def terms(loss: jax.Array, prepared: Prepared, ratio: jax.Array, clipped: jax.Ar
     mask, log_ratio = prepared.mask, jax.lax.stop_gradient(prepared.log_ratio)
     ratio = jax.lax.stop_gradient(jnp.where(mask, ratio, 0))
     clipped = clipped & mask
-    sums = {
-        "tokens": prepared.weights.sum(),
-        "ratio_sum": ratio.sum(),
-        "ratio_square_sum": jnp.square(ratio).sum(),
-        "kl_behaviour_sum": (jnp.expm1(log_ratio) - log_ratio).sum(),
-        "clipped_positive": (clipped & prepared.positive).sum().astype(loss.dtype),
-        "clipped_negative": (clipped & prepared.negative).sum().astype(loss.dtype),
-    }
-    return Terms(jnp.where(mask, loss, 0), prepared.weights, sums)
+    return Terms(jnp.where(mask, loss, 0), prepared.weights, {
+        "tokens": prepared.weights,
+        "ratio_sum": ratio,
+        "ratio_square_sum": jnp.square(ratio),
+        "kl_behaviour_sum": jnp.expm1(log_ratio) - log_ratio,
+        "clipped_positive": clipped & prepared.positive,
+        "clipped_negative": clipped & prepared.negative,
+    })

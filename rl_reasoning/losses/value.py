@@ -41,7 +41,6 @@ def clipped_value(values: Array, old_values: Array, returns: Array, mask: Array,
     bounded = jnp.square(old_values + jnp.where(moved > limit, limit, -limit) - returns)
     cut = (jnp.abs(moved) > limit) & (bounded > error)
     loss = 0.5 * jnp.where(cut, bounded, error)
-    sums = {"tokens": mask.sum(), "clipped": cut.sum(), "error_square_sum": error.sum(),
-            "return_sum": returns.sum(), "return_square_sum": jnp.square(returns).sum()}
-    sums = {name: jax.lax.stop_gradient(value).astype(loss.dtype) for name, value in sums.items()}
-    return Terms(jnp.where(mask, loss, 0), mask.astype(loss.dtype), sums)
+    measures = {"tokens": mask, "clipped": cut, "error_square_sum": error, "return_sum": returns,
+                "return_square_sum": jnp.square(returns)}
+    return Terms(jnp.where(mask, loss, 0), mask.astype(loss.dtype), measures)

@@ -59,6 +59,7 @@ METRICS: dict[str, str] = {
     "mismatch/truncated": "Share of tokens whose importance weight was cut. It grows as the sampler falls behind.",
     "rollout/staleness": "Steps between the policy that drew the answers and the one that begins to learn from them.",
     "loss/policy": "The policy loss. Near zero on-policy is expected: its gradient matters, its value does not.",
+    "loss/entropy": "The entropy bonus before its weight: minus the mean entropy of next tokens, in nats.",
     "loss/value": "Loss of the value or critic term.",
     "loss/supervised": "Mean negative log-likelihood of next tokens in nats: of the example answers in the warm start, "
     "of fully right answers in the joint term.",

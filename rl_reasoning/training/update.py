@@ -21,11 +21,10 @@ from rl_reasoning.models.decoder import DecoderConfig, Parameters, initialize
 from rl_reasoning.models.likelihood import token_logprobs
 from rl_reasoning.parallel import Layout
 from rl_reasoning.training.batch import TrainBatch, shardings_of_batch
+from rl_reasoning.training.compiler import options_for_cpu
+from rl_reasoning.training.metrics import Metrics, Told
 from rl_reasoning.training.state import TrainState, start, whole
 from rl_reasoning.training.states import Memory, spots, states, token_mask
-
-Metrics = dict[str, jax.Array]
-_CPU = {"xla_backend_optimization_level": 1}  # as fast as the default, which takes a quarter longer to compile
 
 
 class Scores(NamedTuple):
@@ -126,11 +125,12 @@ def make_update(config: DecoderConfig, objective: Objective, optimizer: optax.Gr
 
     def update(state: TrainState, frozen: Parameters, batch: TrainBatch) -> tuple[TrainState, Metrics]:
         with layout() if layout else contextlib.nullcontext():
-            gradient, metrics, busy = gradient_of(state, frozen, batch, key)
+            gradient, told = gradient_of(state, frozen, batch, key)
             if layout:
                 gradient = jax.lax.with_sharding_constraint(gradient, layout.parameters(gradient))
-            state, applied = _apply(state, gradient, optimizer, busy)
-        return state, metrics | applied
+            norm = optax.tree.norm(gradient)
+            state = _apply(state, gradient, optimizer, jnp.isfinite(norm) & told.busy)
+        return state, Metrics(told, norm)
 
     critic = objective.critic.model if objective.critic else None
     return Update(*_compile(update, layout, lambda: jax.eval_shape(lambda: start(
@@ -155,20 +155,18 @@ def _compile(update: Callable, layout: Layout | None, shapes: Callable[[], Train
     Returns: as a program of its own, and as a part of another.
     """
     on_cpu = (layout.mesh.devices.flat[0].platform if layout else jax.default_backend()) == "cpu"
-    options = _CPU if on_cpu else None
     jitted = functools.partial(jax.jit, update, donate_argnums=0)
     if layout:
         placed = layout.parameters(shapes())
         moving = placed._replace(frozen={})
         jitted = functools.partial(jitted, in_shardings=(moving, placed.frozen, shardings_of_batch(layout)),
                                    out_shardings=(moving, layout.whole))
-    return jitted(compiler_options=options), jitted()
+    return jitted(compiler_options=options_for_cpu() if on_cpu else None), jitted()
 
 
 def _gradient(config: DecoderConfig, objective: Objective, temperature: float, memory: Memory, state: TrainState,
-              frozen: Parameters, batch: TrainBatch,
-              key: jax.Array) -> tuple[dict[str, Parameters], Metrics, jax.Array]:
-    """The update's gradient, its metrics, and whether any token counts."""
+              frozen: Parameters, batch: TrainBatch, key: jax.Array) -> tuple[dict[str, Parameters], Told]:
+    """The update's gradient, and what came with it."""
     shares = jax.vmap(lambda part: totals(objective, _counted(part), token_mask(part), part.rewards))(batch)
     counts = jax.tree.map(lambda share: share.sum(), shares)
     total = jax.tree.map(lambda count: jnp.maximum(count, 1), counts)
@@ -177,9 +175,9 @@ def _gradient(config: DecoderConfig, objective: Objective, temperature: float, m
         chosen = _choose(config, objective, temperature, memory, whole(state.parameters, frozen), batch,
                          jax.random.fold_in(key, state.updates))
     part_loss = functools.partial(_part_loss, config, objective, temperature, memory, total=total)
-    gradient, sums, largest = _accumulate(lambda trained, part: part_loss(whole(trained, frozen), part),
+    gradient, sums, furthest = _accumulate(lambda trained, part: part_loss(whole(trained, frozen), part),
                                           state.parameters, (batch, chosen))
-    return gradient, _metrics(sums, total) | {"ratio/log_max": largest}, counts.tokens > 0
+    return gradient, Told(sums, total, furthest, counts.tokens > 0)
 
 
 def _counted(batch: TrainBatch) -> jax.Array:
@@ -206,7 +204,7 @@ def _surrogate_inputs(batch: TrainBatch, scores: Scores, chosen: Chosen) -> Surr
 
 def _part_loss(config: DecoderConfig, objective: Objective, temperature: float, memory: Memory,
                parameters: dict[str, Parameters], part: tuple[TrainBatch, Chosen],
-               total: Totals) -> tuple[jax.Array, tuple[Metrics, jax.Array]]:
+               total: Totals) -> tuple[jax.Array, tuple[dict[str, jax.Array], jax.Array]]:
     """A micro-batch's share of the loss; its sums, and the largest log-ratio to the old policy."""
     batch, chosen = part
     scores = score(config, parameters, batch, temperature, memory)
@@ -220,7 +218,7 @@ def _part_loss(config: DecoderConfig, objective: Objective, temperature: float, 
 
 
 def _accumulate(loss: Callable, parameters: dict[str, Parameters],
-                parts: tuple[TrainBatch, Chosen]) -> tuple[dict[str, Parameters], Metrics, jax.Array]:
+                parts: tuple[TrainBatch, Chosen]) -> tuple[dict[str, Parameters], dict[str, jax.Array], jax.Array]:
     """Gradient and sums added up, and the maximum taken, over the micro-batches."""
     def add(carry: Any, part: tuple[TrainBatch, Chosen]) -> Any:
         gradient, (sums, largest) = jax.grad(loss, has_aux=True)(parameters, part)
@@ -228,38 +226,18 @@ def _accumulate(loss: Callable, parameters: dict[str, Parameters],
         return (*total, jnp.maximum(so_far, largest)), None
 
     first = jax.tree.map(lambda x: x[0], parts)
+    if len(parts[0].ids) == 1:  # traced once
+        gradient, found = jax.grad(loss, has_aux=True)(parameters, first)
+        return gradient, *found
     sums, largest = jax.eval_shape(loss, parameters, first)[1]
     nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (parameters, sums, largest))
     return jax.lax.scan(add, nothing, parts)[0]
 
 
 def _apply(state: TrainState, gradient: dict[str, Parameters], optimizer: optax.GradientTransformation,
-           busy: jax.Array) -> tuple[TrainState, Metrics]:
-    """One optimizer step, or none at all where the gradient is not finite or nothing counted."""
-    norm = optax.tree.norm(gradient)
+           wanted: jax.Array) -> TrainState:
+    """One optimizer step, or none at all unless it is wanted."""
     updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.parameters)
     stepped = state._replace(parameters=optax.apply_updates(state.parameters, updates), optimizer=optimizer_state,
                              updates=state.updates + 1)
-    finite = jnp.isfinite(norm)
-    kept = jax.tree.map(lambda new, old: jnp.where(finite & busy, new, old), stepped, state)
-    return kept, {"optimizer/gradient_norm": norm, "optimizer/skipped": 1.0 - finite, "optimizer/idle": 1.0 - busy}
-
-
-_MEANS = {  # sums of the objective, as means over the tokens that count
-    "kl_behaviour_sum": "policy/kl_behaviour",
-    "kl_reference_sum": "policy/kl_reference",
-    "ratio_sum": "ratio/mean",
-    "clipped_positive": "ratio/clipped_positive",
-    "clipped_negative": "ratio/clipped_negative",
-    "selected": "tokens/selected",
-}
-
-
-def _metrics(sums: Metrics, total: Totals) -> Metrics:
-    """Sums over tokens become means under the names that people read; losses are divided already."""
-    means = {_MEANS[name]: value / total.tokens for name, value in sums.items() if name in _MEANS}
-    variance = sums["ratio_square_sum"] / total.tokens - jnp.square(means["ratio/mean"])
-    means["ratio/std"] = jnp.sqrt(jnp.maximum(variance, 0))
-    means["policy/entropy"] = sums["entropy_sum"] / total.answers
-    means["gradient/right_share"] = sums["gradient_right"] / jnp.maximum(sums["gradient_all"], 1e-30)
-    return means | {name: value for name, value in sums.items() if name.startswith("loss/")}
+    return jax.tree.map(lambda new, old: jnp.where(wanted, new, old), stepped, state)

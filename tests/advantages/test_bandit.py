@@ -10,12 +10,11 @@ import pytest
 
 from rl_reasoning import advantages, losses
 from rl_reasoning.advantages import AdvantageInputs
+from tests.compiling import COMPILE_FAST
 
 LOGITS = np.array([0.4, -0.9, 0.1])
 GRADED = np.array([0.2, 1.0, -0.5])
 BINARY = np.array([0.0, 1.0, 0.0])
-# Small programs that run a few times: compiling them is what costs.
-COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import pytest
 
 from rl_reasoning import advantages
 from rl_reasoning.advantages import AdvantageInputs
+from tests.compiling import COMPILE_FAST
 
 NAN, INF = float("nan"), float("inf")
 GROUP_RELATIVE = {
@@ -28,8 +29,6 @@ ALONE = {
 }
 ESTIMATORS = GROUP_RELATIVE | ALONE | {"reinforce_plus_plus_baseline": advantages.reinforce_plus_plus_baseline}
 every_estimator = pytest.mark.parametrize("name", ESTIMATORS)
-# Small programs that run a few times: compiling them is what costs.
-COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 ROWS, LENGTH = 18, 4
 
 

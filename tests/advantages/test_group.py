@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 from rl_reasoning import advantages
+from tests.compiling import COMPILE_FAST
 
 NAN, INF = float("nan"), float("inf")
-# Small programs that run a few times: compiling them whole, and without effort, is what makes the tests quick.
-COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 compiled = functools.partial(jax.jit, compiler_options=COMPILE_FAST)
 dr_grpo, opo, rloo = (compiled(function) for function in (advantages.dr_grpo, advantages.opo, advantages.rloo))
 gpg = compiled(advantages.gpg, static_argnames="count")

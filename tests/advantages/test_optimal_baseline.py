@@ -5,12 +5,11 @@ import pytest
 
 from rl_reasoning import advantages
 from rl_reasoning.advantages import AdvantageInputs
+from tests.compiling import COMPILE_FAST
 
 LENGTHS = np.array([3, 2, 4])
 MASK = np.arange(4)[None, :] < LENGTHS[:, None]
 NAN = float("nan")
-# Small programs that run a few times: compiling them whole, and without effort, is what makes the tests quick.
-COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 otb = jax.jit(advantages.otb, static_argnames="zero_tail", compiler_options=COMPILE_FAST)
 # log-probabilities of the old policy in the worked example of the losses
 OLD = np.array([[-0.6, -0.9, -0.8, NAN], [-2.25, -0.1, NAN, NAN], [-0.05, -1.3, -1.5, -0.2]])

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from rl_reasoning.losses import SurrogateInputs, reduce
+from tests.compiling import COMPILE_FAST
 
 LENGTHS = (3, 2, 4)
-# Small programs that run a few times: compiling them is what costs.
-COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 
 
 def rows(*values):

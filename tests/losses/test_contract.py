@@ -10,6 +10,7 @@ import pytest
 from rl_reasoning import losses
 from rl_reasoning.losses import INVARIANT_AGGREGATIONS as AGGREGATIONS
 from rl_reasoning.losses import SurrogateInputs, aggregate, reduce
+from tests.compiling import COMPILE_FAST
 
 ROWS, LENGTH, MAX_LENGTH = 8, 5, 9
 LENGTHS = np.array([5, 2, 0, 1, 3, 4, 5, 2])  # an empty row and a one-token row: T19
@@ -35,8 +36,6 @@ SURROGATES = {
 PACS_MODE = AGGREGATIONS.index("sequence_mean_token_mean")
 READS_REWARDS = ("pacs", "pacs_grpo_actor")
 VALUE_IS_NOT_THE_INTEGRAL = ("cispo", "vespo", "gppo", "ce_gppo", "pacs_grpo_actor")
-# Small programs that run a few times: compiling them is what costs.
-COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 FIELDS = ("logp", "old_logp", "advantages", "rewards", "ref_logp")
 STATISTICS = {"tokens", "ratio_sum", "ratio_square_sum", "kl_behaviour_sum", "clipped_positive", "clipped_negative"}
 

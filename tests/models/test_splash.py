@@ -15,9 +15,9 @@ from rl_reasoning.models.attention import attention
 from rl_reasoning.models.decoder import DecoderConfig, branch_mask, hidden_states, initialize, row_mask
 from rl_reasoning.models.splash import blocks, splash_attention
 from rl_reasoning.parallel import make_layout
+from tests.compiling import COMPILE_FAST
 
 KEYS, GROUP, WIDTH = 2, 2, 8
-FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}  # to compile, not to run
 
 
 def packed(rows, length):
@@ -57,7 +57,7 @@ def vjp_of(way, arrays, segments):
     _, pull = inputs(*segments.shape)
     real = (segments > 0)[:, :, None, None, None]
     mixed, pulls = jax.jit(lambda *a: (lambda found, back: (found, back(jnp.where(real, pull, 0))))(
-        *jax.vjp(way, *a)), compiler_options=FAST)(*arrays)
+        *jax.vjp(way, *a)), compiler_options=COMPILE_FAST)(*arrays)
     return [np.asarray(jnp.where(real, mixed, 0)), *pulls]
 
 
@@ -103,7 +103,8 @@ def test_a_decoder_with_it_on_eight_devices_gives_the_loss_and_gradient_of_one_w
         return (jnp.square(hidden) * jnp.arange(16) * (segments > 0)[..., None]).sum()
 
     def of(config, parameters, tokens):
-        return jax.jit(jax.value_and_grad(loss), static_argnums=2, compiler_options=FAST)(parameters, tokens, config)
+        gradient = jax.jit(jax.value_and_grad(loss), static_argnums=2, compiler_options=COMPILE_FAST)
+        return gradient(parameters, tokens, config)
 
     layout = make_layout(Mesh(data=2, fsdp=2, tensor=2), config.sizes)
     with layout():

@@ -22,9 +22,9 @@ from rl_reasoning.losses.surrogate import SurrogateInputs
 from rl_reasoning.training.batch import Answers
 from rl_reasoning.training.packing import pack
 from rl_reasoning.training.states import token_mask
+from tests.compiling import COMPILE_FAST
 
 VOCABULARY, GROUPS, SIZE, LONGEST, DEVICES = 7, 4, 3, 5, 8
-COMPILE_FAST = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 RANKED = ("grpo", "gppo", "gmpo")  # with a choice of tokens by entropy, which costs one more forward pass
 
 
