@@ -176,7 +176,7 @@ def _gradient(config: DecoderConfig, objective: Objective, temperature: float, m
                          jax.random.fold_in(key, state.updates))
     part_loss = functools.partial(_part_loss, config, objective, temperature, memory, total=total)
     gradient, sums, furthest = _accumulate(lambda trained, part: part_loss(whole(trained, frozen), part),
-                                          state.parameters, (batch, chosen))
+                                           state.parameters, (batch, chosen))
     return gradient, Told(sums, total, furthest, counts.tokens > 0)
 
 
