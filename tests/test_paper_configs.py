@@ -53,6 +53,7 @@ def test_decode_and_update_are_planned_up_to_their_shapes(name, preset, billions
     assert sizes.rows(layout.shards.rows) >= 1
     after, metrics = jax.eval_shape(update.function, *update.shapes)
     assert jax.tree.map(lambda leaf: leaf.shape, after) == jax.tree.map(lambda leaf: leaf.shape, state)
+    assert metrics.gradient_norm.shape == ()
     assert {leaf.shape for leaf in jax.tree.leaves(metrics)} == {()}
     slots = jax.eval_shape(decode.function, *decode.shapes)
     assert slots.ids.shape == (decode.tokens, experiment.rl.max_tokens)

@@ -53,8 +53,7 @@ class Metrics(Mapping[str, Array]):
 
     @functools.cached_property
     def _numbers(self) -> dict[str, Array]:
-        (sums, total, furthest, busy), norm = jax.tree.map(
-            lambda x: x if isinstance(x, jax.core.Tracer) else np.asarray(x), (self.told, self.gradient_norm))
+        (sums, total, furthest, busy), norm = jax.device_get((self.told, self.gradient_norm))  # leaves tracers alone
         tokens = total.tokens
         means = {name: sums[own] / tokens for own, name in _MEANS.items() if own in sums}
         variance = sums["ratio_square_sum"] / tokens - means["ratio/mean"] ** 2
