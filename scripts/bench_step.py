@@ -27,9 +27,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import jax
 import jax.numpy as jnp
 import numpy as np
-from bench_trainer import ANSWER, PROMPT, SIZES, alone, answers, limit_seconds, timed
 from peer_check import cores, products
+from peer_check.environments import python_of
 from peer_check.timed_peer import TimedPeer
+from peer_check.update_case import ANSWER, PROMPT, SIZES, answers, timed
+from peer_check.update_limit import alone, limit_seconds
 
 from experiments.configs import countdown
 from rl_reasoning.config import Sampling
@@ -114,9 +116,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def start_peer(ends: int, folder: Path) -> TimedPeer:
     """The learner on the same sizes."""
-    return TimedPeer.start("tunix", "tunix", "step_tunix.py", {
+    return TimedPeer.start("tunix", python_of("tunix", folder), "step_tunix.py", {
         "config": dataclasses.asdict(SIZES["tiny"]), "dtype": "float32", "prompts": PROMPTS, "samples": SAMPLES,
-        "prompt": PROMPT, "answer": ANSWER, "ends": ends}, folder)
+        "prompt": PROMPT, "answer": ANSWER, "ends": ends}, JAX_PLATFORMS="cpu")
 
 
 def measure(step: Callable[[], dict[str, float]], peer: TimedPeer | None, pairs: int) -> dict[str, float]:

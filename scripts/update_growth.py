@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 
 import jax
-from bench_trainer import answers, prepared, stepper, timed
+from peer_check.update_case import answers, compiled, prepared, stepper
 
 from rl_reasoning.config import Mesh
 from rl_reasoning.models.architecture import DecoderConfig
@@ -28,7 +28,7 @@ DEVICES = 8
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What an update is made of. longest: tokens of an answer; every prompt has `bench_trainer.PROMPT`."""
+    """What an update is made of. longest: tokens of an answer; every prompt has `update_case.PROMPT`."""
 
     rows: int = 8
     longest: int = 128
@@ -79,10 +79,10 @@ def measured(setting: Setting) -> dict[str, float]:
     layout = make_layout(Mesh(fsdp=setting.devices), setting.config.sizes) if setting.devices > 1 else None
     given = answers(setting.config, setting.rows, False, setting.longest)
     update, state, batch = prepared(setting.config, given, layout=layout)
-    compiled, compile_seconds, _ = timed(lambda: update.lower(state, batch).compile())
-    step = stepper(compiled, state, batch)
+    program, compile_seconds = compiled(update, state, batch)
+    step = stepper(program, state, batch)
     step()  # warm
-    temporaries = compiled.memory_analysis().temp_size_in_bytes / 1e6
+    temporaries = program.memory_analysis().temp_size_in_bytes / 1e6
     return {"cpu_s": min(step()[0] for _ in range(3)), "temporaries_mb": temporaries, "compile_cpu_s": compile_seconds}
 
 

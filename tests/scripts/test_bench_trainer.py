@@ -1,4 +1,4 @@
-"""The benchmark of the update: its batches, its matrix products, and its last line."""
+"""The benchmark of the update: its batches, its sides' processes, and its figures."""
 
 import json
 from argparse import Namespace
@@ -26,11 +26,65 @@ def test_ragged_answers_are_mostly_short_and_all_allowed(bench):
 def test_a_case_is_measured(bench, monkeypatch):
     monkeypatch.setitem(bench.SIZES, "tiny", DecoderConfig(64, 1, 32, 2, 1, 16, 64))
     monkeypatch.setitem(bench.ROWS, "tiny", 2)
-    found = bench.measure(bench.Case("tiny", "float32", True), Namespace(pairs=2, no_peers=True, remat="block"))
+    options = Namespace(pairs=2, compiles=2, cores=1, no_peers=True, remat="block")
+    found = bench.measure(bench.Case("tiny", "float32", True), options)
     assert json.loads(json.dumps(found)) == found
     assert found["tokens_per_cpu_s"] * found["step_cpu_s"] < 2 * (bench.PROMPT + bench.ANSWER)
     assert 0 < found["roof_share"] < 1.5
     assert found["temporaries_mb"] > 0
+    assert found["compile_cpu_s"] > 0
+
+
+class Side:
+    """A process that takes as many seconds as its number says."""
+
+    def __init__(self, name, compile_seconds):
+        self.name, self.first, self.stopped = name, {
+            "compile": compile_seconds, "padding": 0.0, "seen": 0.5, "temporaries_mb": 1.0, "peak_mb": 2.0}, False
+
+    def step(self):
+        seconds = {"ours": 2.0, "tunix": 6.0, "torch": 3.0}[self.name]
+        return {"cpu": seconds, "wall": 2 * seconds}
+
+    def ask(self, what):
+        assert what == {"limit": True}
+        return {"limit": 1.5}
+
+    def stop(self):
+        self.stopped = True
+
+
+def test_sides_compile_in_turn_and_the_last_processes_take_the_steps(bench, monkeypatch, tmp_path):
+    compiles = {"ours": [4.0, 6.0, 5.0], "tunix": [10.0, 20.0, 25.0], "torch": [0.0]}
+    started = []
+
+    def start(name, python, script, case, **variables):
+        started.append(Side(name, compiles[name][sum(side.name == name for side in started)]))
+        assert variables == {"JAX_PLATFORMS": "cpu"}
+        return started[-1]
+
+    monkeypatch.setattr(bench.TimedPeer, "start", start)
+    monkeypatch.setattr(bench, "python_of", lambda environment, folder: folder / environment)
+    options = Namespace(pairs=3, compiles=3, cores=1, no_peers=False, remat="", peers_folder=tmp_path)
+    found = bench.measure(bench.Case("tiny", "float32", False), options)
+    assert [side.name for side in started] == ["ours", "tunix", "torch", "ours", "tunix", "ours", "tunix"]
+    assert all(side.stopped for side in started)
+    assert found["cpu_ratio_tunix"] == 3.0
+    assert found["wall_ratio_torch"] == 1.5
+    assert found["roof_share"] == 0.75
+    assert (found["compile_cpu_s"], found["tunix_compile_cpu_s"]) == (5.0, 20.0)
+    assert (found["compile_share_tunix_least"], found["compile_share_tunix"], found["compile_share_tunix_most"]) == (
+        0.2, 0.3, 0.4)
+
+
+def test_a_side_that_ends_is_said(bench, monkeypatch, capsys):
+    def start(name, *_, **__):
+        raise bench.PeerUnavailable("ours's step ended with exit code 1")
+
+    monkeypatch.setattr(bench.TimedPeer, "start", start)
+    monkeypatch.setattr(bench.cores, "keep_to", lambda count, parser: None)
+    assert bench.main(["--quick", "--no-peers"]) == 2
+    assert "error: tiny float32 fixed: ours's step ended with exit code 1" in capsys.readouterr().err
 
 
 @pytest.fixture(name="compiled")

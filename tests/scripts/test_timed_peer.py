@@ -1,6 +1,7 @@
-"""A peer's process: asked for a step it answers, and its end is said and not waited for."""
+"""A side's process: asked for a step it answers, and its end is said, with its last words, and not waited for."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ case = json.loads(sys.stdin.readline())
 print(json.dumps({"compile": case["seconds"]}), flush=True)
 for count, _ in enumerate(sys.stdin, 1):
     if count == 3:
+        print("no memory", file=sys.stderr)
         sys.exit(7)
     print(json.dumps({"cpu": count, "wall": 2 * count}), flush=True)
 """
@@ -18,12 +20,10 @@ for count, _ in enumerate(sys.stdin, 1):
 
 @pytest.fixture(name="peer")
 def a_peer_of_two_steps(monkeypatch, tmp_path):
-    module = load("bench_trainer", monkeypatch).TimedPeer.__module__
-    timed_peer = sys.modules[module]
-    monkeypatch.setattr(timed_peer, "python_of", lambda environment, folder: sys.executable)
+    start = load("bench_trainer", monkeypatch).TimedPeer.start
     script = tmp_path / "step.py"
     script.write_text(SCRIPT)
-    peer = timed_peer.TimedPeer.start("fake", "fake", str(script), {"seconds": 1.5}, tmp_path)
+    peer = start("fake", Path(sys.executable), str(script), {"seconds": 1.5})
     yield peer
     peer.stop()
 
@@ -37,5 +37,5 @@ def test_each_step_is_asked_for(peer):
 def test_a_peer_that_ended_is_an_error(peer):
     peer.step()
     peer.step()
-    with pytest.raises(RuntimeError, match="fake's step ended with exit code 7"):
+    with pytest.raises(RuntimeError, match="fake's step ended with exit code 7\nno memory"):
         peer.step()

@@ -20,6 +20,7 @@ from rl_reasoning.training.minibatches import minibatches
 from rl_reasoning.training.state import start
 from rl_reasoning.training.states import Memory
 from rl_reasoning.training.update import make_gradient, make_score, make_update
+from tests.compiling import as_users_have_it
 
 CONFIG = DecoderConfig(vocabulary=11, layers=2, width=12, heads=2, kv_heads=1, head_dim=6, mlp=16)
 POLICY = initialize(CONFIG, jax.random.key(0))
@@ -82,6 +83,18 @@ def test_layout_does_not_change_the_gradient(layout):
     """T21: split groups, one group a row or many, order of the groups, recomputed activations."""
     kind, answers = objective(value=0.5), batch_of()
     assert_same(step(answers, kind), step(answers, kind, **layout))
+
+
+def test_compiled_as_for_users_it_is_the_same_gradient():
+    """Tests compile quicker than users do."""
+    kind, answers = objective(value=0.5), batch_of()
+    update = make_update(CONFIG, kind, SGD, temperature=0.9, key=KEY)
+    [batch] = minibatches(answers, 1, 2, 40, order=None)
+    state = start(CONFIG, POLICY, SGD, critic=kind.critic.model)
+    program = update.lower(state, batch).compile(compiler_options=as_users_have_it())
+    moved, metrics = program(state._replace(frozen={}), state.frozen, batch)
+    assert_same(step(answers, kind, microbatches=2),
+                (moved.parameters, {name: float(value) for name, value in metrics.items()}))
 
 
 def test_gradient_equals_a_loss_written_from_unpacked_sequences():
