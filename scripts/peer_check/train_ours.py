@@ -26,7 +26,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # What libraries print is no answer.
 
-    def answer(found: dict[str, float | str]) -> None:
+    def answer(found: dict[str, float]) -> None:
         out.write(json.dumps(found) + "\n")
         out.flush()
 
@@ -39,7 +39,7 @@ def main() -> None:
     program, seconds = compiled(update, state, batch)
     step = stepper(program, state, batch)
     step()  # warm
-    answer({"compile": seconds, "backend": jax.default_backend(), "padding": batch.padding,
+    answer({"compile": seconds, "padding": batch.padding,
             "seen": update_limit.seen_share(batch),
             "temporaries_mb": program.memory_analysis().temp_size_in_bytes / 1e6,
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3})
