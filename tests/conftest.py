@@ -3,10 +3,8 @@
 import importlib
 import os
 import pathlib
-import subprocess
-import sys
 
-from tests.compiling import OLDER_EMITTERS
+from tests.compiling import use_older_emitters
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -15,17 +13,14 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # LLVM's level 1 makes the same numbers in a fifth less time: most of a test's is spent compiling.
 os.environ["XLA_FLAGS"] = (f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8 "
                            "--xla_backend_optimization_level=1").strip()
-if OLDER_EMITTERS not in os.environ["XLA_FLAGS"]:  # the processes of pytest-xdist have it from the first one
-    # A flag that XLA does not know ends the process.
-    tried = subprocess.run([sys.executable, "-c", "import jax; jax.devices()"], capture_output=True, check=False,
-                           env=os.environ | {"XLA_FLAGS": OLDER_EMITTERS})
-    os.environ["XLA_FLAGS"] += f" {OLDER_EMITTERS}" if tried.returncode == 0 else ""
 importlib.import_module("rl_reasoning")  # enough threads for eight devices, which XLA counts once
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".cache" / "jax"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 # The TPU compiler asks no machine about itself, and several processes may use it at a time.
 os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+
+use_older_emitters()  # last: it imports jax
 
 CONTRACTS = ("tests/losses/test_contract.py", "tests/training/test_layouts.py")
 
