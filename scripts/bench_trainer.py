@@ -28,6 +28,7 @@ import statistics
 import sys
 from pathlib import Path
 
+import jax
 from peer_check import cores
 from peer_check.environments import PeerUnavailable, python_of
 from peer_check.timed_peer import TimedPeer
@@ -80,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     cores.keep_to(options.cores, parser)
     if options.quick:
         options.sizes, options.pairs, options.compiles = ["tiny"], min(options.pairs, 3), 1
-    print(cores.words(options.cores))
+    print(f"{cores.words(options.cores)}, jax {jax.__version__}")
     cases = [Case(size, dtype, ragged) for size in options.sizes for dtype in options.dtypes
              for ragged in (False, True)]
     results = {}
@@ -117,7 +118,8 @@ def compiled_for_a_slice(options: argparse.Namespace) -> int:
 def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
     """Our figures for one case, and ratios to the peers' where they are asked."""
     given = answers(SIZES[case.size], ROWS[case.size], case.ragged)
-    ours, peers, compiles = compiled(case, given.lengths.tolist(), options)
+    sides, compiles = started(case, given.lengths.tolist(), options)
+    ours, *peers = sides
     before = ours.ask({"limit": True})["limit"]
     mine, theirs = [], {peer: [] for peer in peers}
     for _ in range(options.pairs):
@@ -125,7 +127,7 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
         for peer, steps in theirs.items():
             steps.append(peer.step())
     limit = min(before, ours.ask({"limit": True})["limit"])  # a machine has slow moments, too
-    for side in (ours, *peers):
+    for side in sides:
         side.stop()
     seconds = [step["cpu"] for step in mine]
     median, tokens = statistics.median(seconds), float(given.lengths.sum() + given.prompt_lengths.sum())
@@ -139,9 +141,9 @@ def measure(case: Case, options: argparse.Namespace) -> dict[str, float]:
     return found | compile_figures(compiles)
 
 
-def compiled(case: Case, lengths: list[int], options: argparse.Namespace,
-             ) -> tuple[TimedPeer, list[TimedPeer], dict[str, list[float]]]:
-    """Our process and the peers', warm, and CPU seconds to compile by side: one of each round, whose last are kept."""
+def started(case: Case, lengths: list[int], options: argparse.Namespace,
+            ) -> tuple[list[TimedPeer], dict[str, list[float]]]:
+    """Each side's process, ours first, warm, and CPU seconds to compile by side, of each round, whose last are kept."""
     order = {"config": dataclasses.asdict(SIZES[case.size]), "dtype": case.dtype, "rows": ROWS[case.size],
              "ragged": case.ragged, "prompt": PROMPT, "answer": ANSWER, "threads": options.cores, "lengths": lengths,
              "remat": options.remat or "none"}
@@ -153,14 +155,14 @@ def compiled(case: Case, lengths: list[int], options: argparse.Namespace,
     seconds: dict[str, list[float]] = {}
     for _ in range(options.compiles):
         for name in names:
-            if name in sides and not sides[name].first["compile"]:
-                continue  # torch, which compiles nothing
             if name in sides:
+                if name not in seconds:
+                    continue  # torch, which compiles nothing
                 sides[name].stop()
             sides[name] = TimedPeer.start(name, pythons[name], f"train_{name}.py", order, **variables)
             if spent := sides[name].first["compile"]:
                 seconds.setdefault(name, []).append(spent)
-    return sides["ours"], [sides[name] for name in names[1:]], seconds
+    return list(sides.values()), seconds
 
 
 def compile_figures(seconds: dict[str, list[float]]) -> dict[str, float]:
