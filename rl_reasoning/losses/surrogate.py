@@ -57,8 +57,9 @@ class Terms(NamedTuple):
       weights: [N, T] float >= 0, how much a token counts in numerator and denominator: the mask unless a
         function says otherwise. Never differentiated.
       measures: [N, T] each, 0 where masked and never differentiated, by the name of what they add up to (`sums`).
-        Every surrogate gives, in tokens unless said otherwise: `tokens`: how many count; `ratio_sum` and
-        `ratio_square_sum`: of the importance ratio that the surrogate uses; `kl_behaviour_sum`: of the k3 estimate of
+        Every surrogate gives, in tokens unless said otherwise: `tokens`: how many count; `ratio_excess_sum` and
+        `ratio_excess_square_sum`: of the importance ratio that the surrogate uses, less 1, since a variance from
+        squares of numbers near 1 would be their rounding; `kl_behaviour_sum`: of the k3 estimate of
         KL(old || trained); `clipped_positive` and `clipped_negative`: tokens whose own gradient the surrogate cut or
         capped, by the sign of the advantage.
     """
@@ -166,12 +167,12 @@ def sequence_mean(values: jax.Array, mask: jax.Array) -> jax.Array:
 def terms(loss: jax.Array, prepared: Prepared, ratio: jax.Array, clipped: jax.Array) -> Terms:
     """Assembles `Terms` from a per-token loss [N, T], the ratio it used [N, T] and where it clipped [N, T] bool."""
     mask, log_ratio = prepared.mask, jax.lax.stop_gradient(prepared.log_ratio)
-    ratio = jax.lax.stop_gradient(jnp.where(mask, ratio, 0))
+    excess = jax.lax.stop_gradient(jnp.where(mask, ratio - 1, 0))
     clipped = clipped & mask
     return Terms(jnp.where(mask, loss, 0), prepared.weights, {
         "tokens": prepared.weights,
-        "ratio_sum": ratio,
-        "ratio_square_sum": jnp.square(ratio),
+        "ratio_excess_sum": excess,
+        "ratio_excess_square_sum": jnp.square(excess),
         "kl_behaviour_sum": jnp.expm1(log_ratio) - log_ratio,
         "clipped_positive": clipped & prepared.positive,
         "clipped_negative": clipped & prepared.negative,

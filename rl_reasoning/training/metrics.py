@@ -17,7 +17,6 @@ from rl_reasoning.losses.objective import Totals
 _MEANS = {  # sums of the objective, as means over the tokens that count
     "kl_behaviour_sum": "policy/kl_behaviour",
     "kl_reference_sum": "policy/kl_reference",
-    "ratio_sum": "ratio/mean",
     "clipped_positive": "ratio/clipped_positive",
     "clipped_negative": "ratio/clipped_negative",
     "selected": "tokens/selected",
@@ -56,8 +55,9 @@ class Metrics(Mapping[str, Array]):
         (sums, total, furthest, busy), norm = jax.device_get((self.told, self.gradient_norm))  # leaves tracers alone
         tokens = total.tokens
         means = {name: sums[own] / tokens for own, name in _MEANS.items() if own in sums}
-        variance = sums["ratio_square_sum"] / tokens - means["ratio/mean"] ** 2
-        means["ratio/std"] = variance.clip(min=0) ** 0.5
+        excess = sums["ratio_excess_sum"] / tokens
+        variance = sums["ratio_excess_square_sum"] / tokens - excess ** 2
+        means |= {"ratio/mean": 1 + excess, "ratio/std": variance.clip(min=0) ** 0.5}
         means["policy/entropy"] = sums["entropy_sum"] / total.answers
         means["gradient/right_share"] = sums["gradient_right"] / sums["gradient_all"].clip(min=1e-30)
         losses = {name: value for name, value in sums.items() if name.startswith("loss/")}

@@ -32,6 +32,7 @@ from rl_reasoning.parallel import make_layout
 from rl_reasoning.reporting.run_folder import RunFolder
 from rl_reasoning.reporting.writers import MetricWriter
 from rl_reasoning.training import checkpoints, manifest
+from tests.compiling import use_older_emitters
 
 STEPS = 6
 EVERY_STEP, AT_THE_END = Checkpoint(every=1, keep=2), Checkpoint(every=100)
@@ -518,4 +519,5 @@ def test_where_checkpoints_lie(tmp_path):
 
 
 if __name__ == "__main__":
+    use_older_emitters()  # as the run that it is compared with
     on_a_small_disk(pathlib.Path(sys.argv[1]))

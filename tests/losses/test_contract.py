@@ -37,7 +37,8 @@ PACS_MODE = AGGREGATIONS.index("sequence_mean_token_mean")
 READS_REWARDS = ("pacs", "pacs_grpo_actor")
 VALUE_IS_NOT_THE_INTEGRAL = ("cispo", "vespo", "gppo", "ce_gppo", "pacs_grpo_actor")
 FIELDS = ("logp", "old_logp", "advantages", "rewards", "ref_logp")
-STATISTICS = {"tokens", "ratio_sum", "ratio_square_sum", "kl_behaviour_sum", "clipped_positive", "clipped_negative"}
+STATISTICS = {"tokens", "ratio_excess_sum", "ratio_excess_square_sum", "kl_behaviour_sum", "clipped_positive",
+              "clipped_negative"}
 
 every_surrogate = pytest.mark.parametrize("name", SURROGATES)
 
