@@ -55,8 +55,10 @@ def run(options: argparse.Namespace, experiment: Experiment) -> int:
         raise ValueError("--topology is missing: give kind and shape of the slice, as in v5e:4x4 or v5p:2x2x4")
     from rl_reasoning.plan import planner, slices, words
     from rl_reasoning.plan.chips import chip_of
+    from rl_reasoning.plan.remedies import remedies
 
     chip, devices = chip_of(options.topology), slices.devices(options.topology)
+    onto = planner.Slice(chip, devices)
     sizes = slices.sizes(experiment, options.model, options.prompt_tokens)
     mesh, slots = experiment.mesh, options.slots or experiment.rl.slots
     if (mesh.data, mesh.fsdp, mesh.context, mesh.tensor) == (1, 1, 1, 1):
@@ -66,13 +68,13 @@ def run(options: argparse.Namespace, experiment: Experiment) -> int:
           f"{sizes.rl.max_tokens}; rows of {sizes.row_length}; remat {sizes.rl.remat}, MLPs in "
           f"{sizes.rl.mlp_blocks} block(s)", flush=True)
     if options.sweep:
-        plans = sorted(planner.sweep(sizes, chip, devices, slots, mesh.context or 1),
+        plans = sorted(planner.sweep(sizes, onto, slots, mesh.context or 1),
                        key=lambda one: (not one.fits, one.update.seconds))
     else:
-        plans = [planner.plan(sizes, mesh, chip, devices, slots)]
+        plans = [planner.plan(sizes, mesh, onto, slots)]
         if not plans[0].fits:
             print("\n".join(words.lines(plans[0], chip)), "does not fit; three changes, tried:", sep="\n", flush=True)
-            plans += planner.remedies(sizes, mesh, chip, devices, slots)
+            plans += remedies(sizes, mesh, onto, plans[0], slots)
     for one in plans[1:] if len(plans) > 1 and not options.sweep else plans:
         print("\n".join(words.lines(one, chip)), flush=True)
     if options.json:

@@ -76,45 +76,64 @@ class Plan:
         return self.turns * self.decode.seconds + self.updates * self.update.seconds
 
 
-def plan(sizes: Sizes, mesh: Mesh, chip: Chip, devices: Sequence[Any], slots: int = 0, change: str = "") -> Plan:
-    """Compiles decode and update for these devices.
+class Slice:
+    """The chips that are planned for, and what was compiled for them: settings that leave a program alone cost nothing.
+
+    Attributes:
+      chip: one of them. devices: all.
+    """
+
+    def __init__(self, chip: Chip, devices: Sequence[Any]) -> None:
+        self.chip, self.devices = chip, devices
+        self._compiled: dict[tuple[str, Any], Compiled] = {}
+
+    def compiled(self, program: Program, layout: Layout, beside: float = 0.0) -> Compiled:
+        """What a program would take where `beside` bytes of others lie on each chip while it runs."""
+        lowered = program.function.lower(*program.shapes)
+        key = lowered.as_text(), layout.mesh
+        if key not in self._compiled:
+            self._compiled[key] = measure(program, lowered, self.chip, layout)
+        alone = self._compiled[key]
+        memory = {**alone.memory, "beside it": beside, "total": alone.memory["total"] + beside}
+        return dataclasses.replace(alone, memory=memory, fits=alone.fits and memory["total"] <= self.chip.memory)
+
+
+def plan(sizes: Sizes, mesh: Mesh, onto: Slice, slots: int = 0, change: str = "") -> Plan:
+    """Compiles decode and update for a slice.
 
     Args: slots: answers in work at once; 0 is all of a rollout.
     Raises: ValueError: the mesh does not go with the devices or the policy.
     """
-    layout = make_layout(mesh, sizes.config.sizes, devices, even_alone=True)
+    layout, count = make_layout(mesh, sizes.config.sizes, onto.devices, even_alone=True), len(onto.devices)
     assert layout
-    if layout.mesh.size != len(devices):
-        raise ValueError(f"the mesh has {layout.mesh.size} devices and the slice {len(devices)}: give "
+    if layout.mesh.size != count:
+        raise ValueError(f"the mesh has {layout.mesh.size} devices and the slice {count}: give "
                          "mesh.data, mesh.fsdp, mesh.context and mesh.tensor whose product is "
-                         f"{len(devices)}, or one of them 0")
+                         f"{count}, or one of them 0")
     decode, update = decode_program(sizes, layout, slots), update_program(sizes, layout)
     first, rl = first_policy(sizes, layout), sizes.rl
-    return Plan(dict(layout.mesh.shape), compile_program(decode, chip, layout, update.stays + first),
-                compile_program(update, chip, layout, decode.stays + first),
+    return Plan(dict(layout.mesh.shape), onto.compiled(decode, layout, update.stays + first),
+                onto.compiled(update, layout, decode.stays + first),
                 rl.max_tokens * -(-sizes.answers // decode.tokens), rl.minibatches * rl.epochs, change)
 
 
-def compile_program(program: Program, chip: Chip, layout: Layout, beside: float = 0.0) -> Compiled:
-    """Compiles one program, which may turn out not to fit.
-
-    Args: beside: bytes on each chip that are not the program's and lie there while it runs.
-    """
+def measure(program: Program, lowered: Any, chip: Chip, layout: Layout) -> Compiled:
+    """Compiles one program, which may turn out not to fit even alone."""
     began = time.perf_counter()
     try:
-        compiled = program.function.lower(*program.shapes).compile()
+        compiled = lowered.compile()
     except Exception as error:  # of jaxlib; every other cause than memory goes on
         needed = _TOO_MUCH.search(str(error))
         if not needed:
             raise
         total = float(needed[1]) * _UNITS[needed[2]]
-        return Compiled({**program.arguments, "beside it": beside, "total": total + beside}, False,
+        return Compiled({**program.arguments, "total": total}, False,
                         time.perf_counter() - began, tokens=program.tokens)
     found = compiled.memory_analysis()
     total = (found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-             + found.temp_size_in_bytes + beside)
+             + found.temp_size_in_bytes)
     memory = {**program.arguments, "outputs, not in place": found.output_size_in_bytes - found.alias_size_in_bytes,
-              "temporaries": found.temp_size_in_bytes, "beside it": beside, "total": total}
+              "temporaries": found.temp_size_in_bytes, "total": total}
     if found.host_temp_size_in_bytes:
         memory["in its host's memory"] = found.host_temp_size_in_bytes
     try:
@@ -132,77 +151,24 @@ def compile_program(program: Program, chip: Chip, layout: Layout, beside: float 
                     program.flops / (seconds * chip.flops * layout.mesh.size))
 
 
-def sweep(sizes: Sizes, chip: Chip, devices: Sequence[Any], slots: int = 0, context: int = 1) -> Iterator[Plan]:
+def sweep(sizes: Sizes, onto: Slice, slots: int = 0, context: int = 1) -> Iterator[Plan]:
     """A plan for each mesh that divides the devices and the policy, as they are compiled.
 
     Args: context: into how many parts all of them cut a row.
     """
-    count = len(devices) // context
+    count = len(onto.devices) // context
     powers = [2**n for n in range(count.bit_length()) if count % 2**n == 0]
     for data, tensor in itertools.product(powers, powers):
         mesh = Mesh(data=data, fsdp=0, context=context, tensor=tensor)
-        if _possible(sizes, mesh, devices):
+        if possible(sizes, mesh, onto):
             cut = f"mesh.context={context}, " if context > 1 else ""
-            yield plan(sizes, mesh, chip, devices, slots, f"mesh.data={data}, {cut}mesh.tensor={tensor}, mesh.fsdp=0")
+            yield plan(sizes, mesh, onto, slots, f"mesh.data={data}, {cut}mesh.tensor={tensor}, mesh.fsdp=0")
 
 
-def _possible(sizes: Sizes, mesh: Mesh, devices: Sequence[Any]) -> bool:
+def possible(sizes: Sizes, mesh: Mesh, onto: Slice) -> bool:
     """Whether the mesh divides the devices and the policy, and lies along the axes of the slice."""
     try:
-        layout = make_layout(mesh, sizes.config.sizes, devices, even_alone=True)
+        layout = make_layout(mesh, sizes.config.sizes, onto.devices, even_alone=True)
     except ValueError:
         return False
-    return layout is not None and layout.mesh.size == len(devices) and sizes.config.kv_heads % mesh.tensor == 0
-
-
-def remedies(sizes: Sizes, mesh: Mesh, chip: Chip, devices: Sequence[Any], slots: int = 0) -> list[Plan]:
-    """Three other settings, tried, for a plan that does not fit; those that use least first.
-
-    Changes are added to one another until one of three or more fits; where all together do not, the last three tell.
-    """
-    tried: list[Plan] = []
-    for other, also, held, change in _changes(sizes, mesh, len(devices), slots):
-        if not _possible(other, also, devices):
-            continue
-        tried.append(plan(other, also, chip, devices, held, change))
-        if len(tried) >= 3 and tried[-1].fits:
-            break
-    return sorted(tried[-3:], key=lambda one: max(one.decode.memory["total"], one.update.memory["total"]))
-
-
-def _changes(sizes: Sizes, mesh: Mesh, devices: int, slots: int) -> Iterator[tuple[Sizes, Mesh, int, str]]:
-    """Settings that need less memory, the gentlest first; each keeps the changes before it."""
-    rl, words = sizes.rl, []
-    shortest = sizes.prompt_tokens + rl.max_tokens
-    groups = rl.prompts // rl.minibatches
-
-    def now(word: str) -> tuple[Sizes, Mesh, int, str]:
-        words.append(word)
-        return dataclasses.replace(sizes, rl=rl), mesh, slots, ", ".join(words)
-
-    held = slots or sizes.answers
-    if rl.remat in ("none", "dots"):
-        rl = dataclasses.replace(rl, remat="block")
-        yield now("rl.remat=block")
-    if rl.mlp_blocks == 1 and sizes.config.mlp % 32 == 0:  # 4 blocks on each of 8 slices, which may come to it
-        rl = dataclasses.replace(rl, mlp_blocks=4)
-        yield now("rl.mlp_blocks=4")
-    if sizes.row_length > shortest:
-        rl = dataclasses.replace(rl, row_length=shortest)
-        yield now(f"rl.row_length={shortest}")
-    for factor in (4, 16, 64):
-        parts, fewer = min(sizes.rl.microbatches * factor, groups), max(1, held // factor)
-        if groups % parts == 0 and (parts, fewer) != (rl.microbatches, slots):
-            rl, slots = dataclasses.replace(rl, microbatches=parts), fewer
-            yield now(f"rl.microbatches={parts} and {slots} slots")
-    if rl.remat != "offload":  # less than "full" keeps, and without making layers a third time
-        rl = dataclasses.replace(rl, remat="offload")
-        yield now("rl.remat=offload")
-    for tensor in (2, 4, 8):
-        if tensor > mesh.tensor and devices % tensor == 0 and sizes.config.kv_heads % tensor == 0:
-            mesh = dataclasses.replace(mesh, data=1, fsdp=0, tensor=tensor)
-            yield now(f"mesh.tensor={tensor}")
-    for context in (2, 4, 8) if sizes.config.attention == "xla" else ():
-        if context > mesh.context and devices % (mesh.tensor * context) == 0:
-            mesh = dataclasses.replace(mesh, data=1, fsdp=0, context=context)
-            yield now(f"mesh.context={context}")
+    return layout is not None and layout.mesh.size == len(onto.devices) and sizes.config.kv_heads % mesh.tensor == 0

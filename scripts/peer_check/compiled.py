@@ -14,7 +14,7 @@ from rl_reasoning.models.published import SIZES
 from rl_reasoning.parallel import make_layout
 from rl_reasoning.plan import hlo, slices
 from rl_reasoning.plan.chips import chip_of
-from rl_reasoning.plan.planner import compile_program
+from rl_reasoning.plan.planner import Slice
 from rl_reasoning.plan.programs import Sizes, update_program
 
 TOKENS = 512  # of a prompt, and of an answer
@@ -43,8 +43,8 @@ def ours(wanted: Wanted) -> dict[str, float]:
             remat=wanted.remat, mlp_blocks=wanted.mlp_blocks)
     layout = make_layout(Mesh(fsdp=len(devices)), config.sizes, devices, even_alone=True)
     assert layout
-    found = compile_program(update_program(Sizes(config, rl, ALGORITHMS["grpo"], TOKENS), layout),
-                            chip_of(wanted.topology), layout)
+    found = Slice(chip_of(wanted.topology), devices).compiled(
+        update_program(Sizes(config, rl, ALGORITHMS["grpo"], TOKENS), layout), layout)
     if "temporaries" not in found.memory:
         raise ValueError(f"our update needs {found.memory['total'] / 2**30:.2f} GiB a chip of {wanted.topology}, which "
                          "has less; give fewer --rows, a larger slice, --remat=offload or more --mlp-blocks")

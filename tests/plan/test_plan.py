@@ -1,5 +1,6 @@
 """A plan for a small slice, compiled for TPUs on this machine; in a process of its own, as a person would."""
 
+import dataclasses
 import json
 import os
 import re
@@ -13,10 +14,11 @@ import pytest
 from rl_reasoning.algorithms import ALGORITHMS
 from rl_reasoning.config import RL, Mesh
 from rl_reasoning.models.architecture import DecoderConfig
-from rl_reasoning.plan import planner, slices
+from rl_reasoning.parallel import make_layout
+from rl_reasoning.plan import planner, remedies, slices
 from rl_reasoning.plan.chips import chip_of
-from rl_reasoning.plan.planner import Compiled, Plan
-from rl_reasoning.plan.programs import Sizes
+from rl_reasoning.plan.planner import Compiled, Plan, Slice
+from rl_reasoning.plan.programs import Program, Sizes
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,8 +54,9 @@ def test_t54_a_plan_says_what_the_model_needs():
 
 @pytest.mark.slow
 def test_t55_what_does_not_fit_is_named_with_three_changes_that_were_tried():
-    ended = run("--topology=v5e:1x1", "--json", "--config.rl.prompts=2048", "--config.rl.samples=64",
-                "--config.rl.minibatches=1", "--config.model.width=1024", "--config.model.layers=1")
+    ended = run("--topology=v5e:1x1", "--json", "--config.rl.prompts=64", "--config.rl.samples=16",
+                "--config.rl.minibatches=1", "--config.model.width=512", "--config.model.mlp=131072",
+                "--config.model.layers=1")
     assert ended.returncode == 0, ended.stderr
     assert "DOES NOT FIT" in ended.stdout
     asked, *tried = json.loads(ended.stdout.splitlines()[-1])["plans"]
@@ -91,14 +94,50 @@ def test_what_lies_in_the_hosts_memory_is_named_and_is_no_part_of_a_chips():
                                                            "rl.microbatches=16 and 1 slots"])])
 def test_what_does_not_fit_is_tried_with_one_change_more_each_time(monkeypatch, asked, tried):
     """And never with a setting that needs more than the one asked for."""
-    short = Compiled({"total": 1.0}, False, 0.0)
-    seen = []
-    monkeypatch.setattr(planner, "plan", lambda *arguments: seen.append(arguments[-1]) or Plan(
-        {}, short, short, 1, 1, arguments[-1]))
-    rl = RL(**{"prompts": 16, "samples": 2, "minibatches": 1} | asked, row_length=8 + RL().max_tokens)
+    seen = {}
+    tries(monkeypatch, seen, **asked, row_length=8 + RL().max_tokens)
+    assert list(seen) == ["", *(", ".join(tried[:n + 1]) for n in range(len(tried)))]
+
+
+def tries(monkeypatch, seen, needs=lambda change: 2.0, **asked):
+    """What is tried on a chip of 1 byte, into `seen`, and what comes of it."""
+    def planned(sizes, mesh, onto, slots, change=""):
+        seen[change] = needs(change)
+        one = Compiled({"total": seen[change]}, seen[change] <= 1, 0.0)
+        return Plan({}, one, one, 1, 1, change)
+
+    monkeypatch.setattr(remedies, "plan", planned)
+    rl = RL(**{"prompts": 16, "samples": 2, "minibatches": 1} | asked)
     sizes = Sizes(DecoderConfig(64, 1, 32, 1, 1, 32, 64), rl, ALGORITHMS["grpo"], 8)
-    planner.remedies(sizes, Mesh(), chip_of("v5e:1x1"), jax.devices()[:1])
-    assert seen == [", ".join(tried[:n + 1]) for n in range(len(tried))]
+    onto = Slice(chip_of("v5e:1x1"), jax.devices()[:1])
+    return remedies.remedies(sizes, Mesh(), onto, planned(sizes, Mesh(), onto, 0))
+
+
+def test_a_change_that_needs_more_is_tried_and_not_kept(monkeypatch):
+    """Short rows have their prompts more often. Of three that were tried one fits: no more are."""
+    def needs(change):
+        return 3.0 + 2 * ("row_length" in change) - ("block," in change) - 1.5 * ("microbatches" in change)
+
+    seen = {}
+    found = tries(monkeypatch, seen, needs)
+    assert list(seen) == ["", "rl.remat=block", "rl.remat=block, rl.mlp_blocks=4",
+                          f"rl.remat=block, rl.mlp_blocks=4, rl.row_length={8 + RL().max_tokens}",
+                          "rl.remat=block, rl.mlp_blocks=4, rl.microbatches=4 and 8 slots"]
+    assert [one.update.memory["total"] for one in found] == [0.5, 2.0, 4.0]
+
+
+def test_what_a_change_leaves_alone_is_not_compiled_again(monkeypatch):
+    """Though more may lie beside it, for which it no longer fits."""
+    layout = make_layout(Mesh(), {}, jax.devices()[:1], even_alone=True)
+    onto, made = Slice(dataclasses.replace(chip_of("v5e:1x1"), memory=100.0), jax.devices()[:1]), []
+    monkeypatch.setattr(planner, "measure", lambda *_: made.append(1) or Compiled({"total": 60.0}, True, 1.0))
+
+    def program(add):
+        return Program(jax.jit(lambda x: x + add), (jax.ShapeDtypeStruct((4,), "float32"),), 1, {}, 1.0, 0.0)
+
+    assert [onto.compiled(program(add), layout, beside).fits for add, beside in ((1, 40), (1, 41), (2, 0))] == [
+        True, False, True]
+    assert len(made) == 2
 
 
 @pytest.mark.parametrize(("argument", "message"), [
