@@ -27,7 +27,7 @@ class Compiled:
     Attributes:
       memory: bytes by kind; "total" is what has to fit. "beside it" are the first policy and, while decoding, the
         training state, or in an update the sampler's weights; "in its host's memory" is no part of the total, and the
-        time to send it there and back is in no estimate. fits: it does. compile_seconds: here, on this machine.
+        time to send it there and back is in no estimate. fits: it does. compile_seconds: here, with lowering.
       flops, bytes, collectives: see `hlo.Work`; 0 where there is no program, since it does not fit, or none that can
         be read.
       seconds: estimated, the slowest of flops, bytes and links at the chip's peak, all overlapped; bytes are an upper
@@ -89,10 +89,11 @@ class Slice:
 
     def compiled(self, program: Program, layout: Layout, beside: float = 0.0) -> Compiled:
         """What a program would take where `beside` bytes of others lie on each chip while it runs."""
+        began = time.perf_counter()
         lowered = program.function.lower(*program.shapes)
         key = lowered.as_text(), layout.mesh
         if key not in self._compiled:
-            self._compiled[key] = measure(program, lowered, self.chip, layout)
+            self._compiled[key] = measure(program, lowered, self.chip, layout, began)
         alone = self._compiled[key]
         memory = {**alone.memory, "beside it": beside, "total": alone.memory["total"] + beside}
         return dataclasses.replace(alone, memory=memory, fits=alone.fits and memory["total"] <= self.chip.memory)
@@ -117,9 +118,8 @@ def plan(sizes: Sizes, mesh: Mesh, onto: Slice, slots: int = 0, change: str = ""
                 rl.max_tokens * -(-sizes.answers // decode.tokens), rl.minibatches * rl.epochs, change)
 
 
-def measure(program: Program, lowered: Any, chip: Chip, layout: Layout) -> Compiled:
-    """Compiles one program, which may turn out not to fit even alone."""
-    began = time.perf_counter()
+def measure(program: Program, lowered: Any, chip: Chip, layout: Layout, began: float) -> Compiled:
+    """Compiles one program, which may turn out not to fit even alone; began: when it began to be lowered."""
     try:
         compiled = lowered.compile()
     except Exception as error:  # of jaxlib; every other cause than memory goes on
@@ -127,8 +127,8 @@ def measure(program: Program, lowered: Any, chip: Chip, layout: Layout) -> Compi
         if not needed:
             raise
         total = float(needed[1]) * _UNITS[needed[2]]
-        return Compiled({**program.arguments, "total": total}, False,
-                        time.perf_counter() - began, tokens=program.tokens)
+        return Compiled({**program.arguments, "total": total}, False, time.perf_counter() - began,
+                        tokens=program.tokens)
     found = compiled.memory_analysis()
     total = (found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
              + found.temp_size_in_bytes)

@@ -19,7 +19,6 @@ class Settings:
     sizes: Sizes
     mesh: Mesh
     slots: int
-    devices: int
     change: str = ""
 
     def with_rl(self, word: str, slots: int = 0, **values: Any) -> "Settings":
@@ -43,7 +42,7 @@ def remedies(sizes: Sizes, mesh: Mesh, onto: Slice, asked: Plan, slots: int = 0)
     Changes are added to one another, but for those that make it larger, until one of three or more fits; where all
     together do not, the last three tell.
     """
-    settings, least, tried = Settings(sizes, mesh, slots, len(onto.devices)), _most(asked), list[Plan]()
+    settings, least, tried = Settings(sizes, mesh, slots), _most(asked), list[Plan]()
     for change in _changes(settings):
         other = change(settings)
         if not other or not possible(other.sizes, other.mesh, onto):
@@ -61,7 +60,7 @@ def _most(one: Plan) -> float:
 
 
 def _changes(asked: Settings) -> Iterator[Callable[[Settings], Settings | None]]:
-    """The gentlest first; None where it would change nothing."""
+    """The gentlest first; None where it would change nothing. Whether a mesh is possible is not asked here."""
     yield _blocks_made_again
     yield _blocks_of_mlps
     yield _shortest_rows
@@ -105,12 +104,9 @@ def _offloaded(now: Settings) -> Settings | None:
 
 
 def _tensor(now: Settings, size: int) -> Settings | None:
-    if size <= now.mesh.tensor or now.devices % size or now.sizes.config.kv_heads % size:
-        return None
-    return now.with_mesh("tensor", size)
+    return now.with_mesh("tensor", size) if size > now.mesh.tensor else None
 
 
 def _context(now: Settings, size: int) -> Settings | None:
-    if now.sizes.config.attention != "xla" or size <= now.mesh.context or now.devices % (now.mesh.tensor * size):
-        return None
-    return now.with_mesh("context", size)
+    cuts = now.sizes.config.attention == "xla" and size > now.mesh.context
+    return now.with_mesh("context", size) if cuts else None
